@@ -1,0 +1,88 @@
+// Who computes? A fixed pool of threads that share one call's tasks.
+//
+// The result of a call never depends on the pool: tasks are cut by shape, and which thread takes which is irrelevant.
+// Waiting workers spin for some tens of microseconds, then sleep: an idle pool uses no processor time.
+#ifndef SYNCBN_CPU_POOL_H
+#define SYNCBN_CPU_POOL_H
+
+#include <stdint.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "syncbn.h"
+
+namespace syncbn::cpu {
+
+// Hands out 0 .. count - 1, each once, in increasing order to each thread.
+class Tasks {
+ public:
+  explicit Tasks(int64_t count) : count_(count) {}
+
+  // The next task, or -1.
+  int64_t next() {
+    const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
+    return task < count_ ? task : -1;
+  }
+
+ private:
+  const int64_t count_;
+  std::atomic<int64_t> next_{0};
+};
+
+class Pool {
+ public:
+  // Starts threads - 1 workers. Throws std::system_error or std::bad_alloc, with no thread left behind.
+  explicit Pool(int threads);
+  // Ends and joins the workers.
+  ~Pool();
+  Pool(const Pool &) = delete;
+  Pool &operator=(const Pool &) = delete;
+
+  // Calls body(context) on the calling thread and on every worker that arrives before the caller's own call returns,
+  // and returns when all of these have. On the caller alone if another thread is in run().
+  void run(void (*body)(void *), void *context);
+
+ private:
+  void work();
+  uint64_t await_next(uint64_t last_generation);
+  void stop();
+
+  // One word decides who may enter a job, so that a worker that comes late can never touch a job that has ended:
+  // generation << 32 | open << 31 | workers inside.
+  std::atomic<uint64_t> state_{0};
+  std::atomic<bool> busy_{false};
+  void (*body_)(void *) = nullptr;  // written before the job opens
+  void *context_ = nullptr;
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::condition_variable done_;
+  std::vector<std::thread> workers_;
+};
+
+// Calls body(Tasks &) on the calling thread and on those of the pool; together they take `tasks` tasks.
+// pool: an address that syncbn_cpu_pool_create wrote, or 0: the calling thread alone.
+template <typename Body>
+void share(syncbn_address pool, int64_t tasks, const Body &body) {
+  struct Job {
+    Tasks tasks;
+    const Body *body;
+  } job{Tasks(tasks), &body};
+  const auto call = [](void *context) {
+    auto *job = static_cast<Job *>(context);
+    (*job->body)(job->tasks);
+  };
+  if (pool == 0 || tasks <= 1) {
+    call(&job);
+  } else {
+    reinterpret_cast<Pool *>(pool)->run(call, &job);
+  }
+}
+
+}  // namespace syncbn::cpu
+
+#endif

@@ -1,0 +1,79 @@
+#include "rows.h"
+
+#include "call.h"
+#include "lanes.h"
+
+namespace syncbn::cpu {
+namespace {
+
+const double *forward_row(const syncbn_normalize_args &args, int32_t rank) {
+  return pointer<const double>(args.rows) + rank * (kForwardRowHead + 2 * args.channels);
+}
+
+void report(syncbn_control *control, int32_t rank, double expected, double found) {
+  if (__atomic_load_n(&control->mismatch, __ATOMIC_RELAXED) != 0) return;
+  control->expected = expected;
+  control->found = found;
+  __atomic_store_n(&control->mismatch, static_cast<uint32_t>(rank) + 1, __ATOMIC_RELEASE);
+}
+
+}  // namespace
+
+double total_count(const syncbn_normalize_args &args) {
+  double total = 0;
+  for (int32_t rank = 0; rank < args.world_size; ++rank) total += forward_row(args, rank)[1];
+  return total;
+}
+
+void merge_forward_rows(const syncbn_normalize_args &args, int64_t first, int count, double *mean, double *m2) {
+  double merged = 0;
+  for (int32_t rank = 0; rank < args.world_size; ++rank) {
+    const double *row = forward_row(args, rank);
+    const double elements = row[1];
+    const double *row_mean = row + kForwardRowHead + first;
+    const double *row_m2 = row_mean + args.channels;
+    // An empty replica's row is zeros: nothing to merge with, nothing to merge.
+    if (merged == 0) {
+      for (int c = 0; c < count; ++c) {
+        mean[c] = row_mean[c];
+        m2[c] = row_m2[c];
+      }
+    } else {
+      const Merge merge(merged, elements);
+      for (int c = 0; c < count; ++c) merge(mean[c], m2[c], row_mean[c], row_m2[c]);
+    }
+    merged += elements;
+  }
+}
+
+void merge_backward_rows(const syncbn_backward_input_args &args, int64_t first, int count, double *sum_dy,
+                         double *sum_dy_xhat) {
+  for (int c = 0; c < count; ++c) {
+    sum_dy[c] = 0;
+    sum_dy_xhat[c] = 0;
+  }
+  for (int32_t rank = 0; rank < args.world_size; ++rank) {
+    const double *row = pointer<const double>(args.rows) + rank * (kBackwardRowHead + 2 * args.channels);
+    const double *row_dy = row + kBackwardRowHead + first;
+    const double *row_dy_xhat = row_dy + args.channels;
+    for (int c = 0; c < count; ++c) {
+      sum_dy[c] += row_dy[c];
+      sum_dy_xhat[c] += row_dy_xhat[c];
+    }
+  }
+}
+
+bool accept_rows(const double *rows, int64_t row_length, int32_t world_size, double signature, syncbn_address address) {
+  syncbn_control *control = pointer<syncbn_control>(address);
+  // The rows of a step that was given up are garbage: neither state nor a report may come of them.
+  if (__atomic_load_n(&control->aborted, __ATOMIC_ACQUIRE) != 0) return false;
+  for (int32_t rank = 0; rank < world_size; ++rank) {
+    const double found = rows[rank * row_length];
+    if (found == signature) continue;
+    report(control, rank, signature, found);
+    return false;
+  }
+  return true;
+}
+
+}  // namespace syncbn::cpu

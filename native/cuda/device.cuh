@@ -1,0 +1,49 @@
+// The one header through which a kernel source sees CUDA. Under nvcc it is CUDA; under g++ it is the simulated device
+// language of native/sim, so that the very same .cu files run on machines without a GPU.
+//
+// Rules for the .cu files, so that both compilers take them: no <<<>>> (use launch), no bare inline PTX and no bare
+// spin loop (add a wrapper here), kernels take one trivially copyable struct by value, static shared memory of trivial
+// types only, and what another block touches atomically is only ever touched atomically.
+#ifndef SYNCBN_DEVICE_CUH
+#define SYNCBN_DEVICE_CUH
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+namespace syncbn {
+
+// Enqueues kernel<<<grid, block, 0, stream>>>(params) and returns the launch's error, leaving none behind.
+template <typename Params>
+cudaError_t launch(void (*kernel)(Params), dim3 grid, dim3 block, cudaStream_t stream, Params params) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.stream = stream;
+  void *arguments[] = {&params};
+  const cudaError_t error = cudaLaunchKernelExC(&config, reinterpret_cast<const void *>(kernel), arguments);
+  if (error != cudaSuccess) cudaGetLastError();
+  return error;
+}
+
+// A load that the host's and other devices' writes reach, and that later loads do not overtake.
+__device__ __forceinline__ uint32_t load_acquire_system(const uint32_t *address) {
+  uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+
+// A store that the host sees only after this thread's earlier stores.
+__device__ __forceinline__ void store_release_system(uint32_t *address, uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+
+}  // namespace syncbn
+
+#else
+#include "../sim/device_language.h"
+#endif
+
+#endif

@@ -1,0 +1,37 @@
+package io.github.syncbn4j;
+
+import io.github.syncbn4j.device.natives.CpuKernels;
+
+/** Element types of tensors. */
+public enum DType {
+  FLOAT32("float32", Float.BYTES, CpuKernels.SYNCBN_FLOAT32),
+  FLOAT16("float16", Short.BYTES, CpuKernels.SYNCBN_FLOAT16),
+  BFLOAT16("bfloat16", Short.BYTES, CpuKernels.SYNCBN_BFLOAT16),
+  FLOAT64("float64", Double.BYTES, CpuKernels.SYNCBN_FLOAT64);
+
+  private final String label;
+  private final int bytes;
+  private final int code;
+
+  DType(String label, int bytes, int code) {
+    this.label = label;
+    this.bytes = bytes;
+    this.code = code;
+  }
+
+  /** Bytes of one element. */
+  public int bytes() {
+    return bytes;
+  }
+
+  /** The {@code syncbn_dtype} of the C ABI. */
+  int code() {
+    return code;
+  }
+
+  /** Keras' name, as in {@code float32}. */
+  @Override
+  public String toString() {
+    return label;
+  }
+}

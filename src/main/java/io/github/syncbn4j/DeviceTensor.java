@@ -1,0 +1,242 @@
+package io.github.syncbn4j;
+
+import io.github.syncbn4j.device.Device;
+import java.nio.ByteBuffer;
+import java.util.Arrays;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * A tensor in a replica's device memory: an address, a dtype, a shape and strides. It owns its
+ * memory ({@link Replica#allocate}) or borrows it ({@link Replica#wrap}); closing frees only what
+ * is owned.
+ *
+ * <p>Copies are ordered after everything enqueued on the replica before, and wait for it within the
+ * group's timeout. Reading or writing the memory in another way while a step is under way is the
+ * caller's to avoid. Any thread may close a tensor once the steps that use it are over.
+ */
+public final class DeviceTensor implements AutoCloseable {
+  private final Replica replica;
+  private final long address;
+  private final DType dtype;
+  private final long[] shape;
+  private final long[] strides;
+  private final long elements;
+  private final boolean owned;
+  private boolean closed;
+
+  DeviceTensor(
+      Replica replica, long address, DType dtype, long[] shape, long[] strides, boolean owned) {
+    this.replica = replica;
+    this.address = address;
+    this.dtype = dtype;
+    this.shape = shape.clone();
+    this.strides = strides.clone();
+    this.elements = Shapes.elements(shape, dtype);
+    this.owned = owned;
+  }
+
+  /** The replica it was allocated or wrapped for. */
+  public Replica replica() {
+    return replica;
+  }
+
+  public Device device() {
+    return replica.device();
+  }
+
+  /**
+   * Device address of the first element; 0 only for a tensor without elements.
+   *
+   * @throws IllegalStateException if closed
+   */
+  public long address() {
+    requireOpen();
+    return address;
+  }
+
+  public DType dtype() {
+    return dtype;
+  }
+
+  /** A copy of the dimensions. */
+  public long[] shape() {
+    return shape.clone();
+  }
+
+  /** A copy of the strides, in elements. */
+  public long[] strides() {
+    return strides.clone();
+  }
+
+  public int rank() {
+    return shape.length;
+  }
+
+  /** Dimension {@code axis}, without copying the shape. */
+  public long dimension(int axis) {
+    return shape[axis];
+  }
+
+  public long elements() {
+    return elements;
+  }
+
+  public long bytes() {
+    return elements * dtype.bytes();
+  }
+
+  /** Whether the elements lie without gaps, the last dimension fastest. */
+  public boolean isRowMajor() {
+    long expected = 1;
+    for (int i = shape.length - 1; i >= 0; i--) {
+      if (shape[i] != 1 && elements != 0 && strides[i] != expected) {
+        return false;
+      }
+      expected *= shape[i];
+    }
+    return true;
+  }
+
+  boolean hasShapeOf(DeviceTensor other) {
+    return Arrays.equals(shape, other.shape);
+  }
+
+  /**
+   * Copies {@code values} to the device.
+   *
+   * @throws IllegalArgumentException if the tensor is not float32 or has another number of elements
+   */
+  public void copyFromHost(float... values) {
+    requireFloats(values.length);
+    try (FloatPointer host = new FloatPointer(values)) {
+      write(host);
+    }
+  }
+
+  /**
+   * Copies the remaining bytes of {@code bytes}, in the device's byte order (little-endian), to the
+   * device; its position is left as it is.
+   *
+   * @throws IllegalArgumentException if they are not exactly this tensor's
+   */
+  public void copyFromHost(ByteBuffer bytes) {
+    requireBytes(bytes.remaining());
+    try (BytePointer host = new BytePointer(bytes())) {
+      host.asByteBuffer().put(bytes.duplicate());
+      write(host);
+    }
+  }
+
+  /**
+   * Copies the elements to a new array. Works after the group has failed, so that state can be
+   * saved.
+   */
+  public float[] copyToHost() {
+    float[] values = new float[requireFloats(elements)];
+    try (FloatPointer host = new FloatPointer(Math.max(1, elements))) {
+      read(host);
+      host.get(values);
+    }
+    return values;
+  }
+
+  /**
+   * Copies the elements to the remaining bytes of {@code bytes}; its position is left as it is.
+   *
+   * @throws IllegalArgumentException if there is not room for exactly this tensor
+   */
+  public void copyToHost(ByteBuffer bytes) {
+    requireBytes(bytes.remaining());
+    try (BytePointer host = new BytePointer(Math.max(1, bytes()))) {
+      read(host);
+      bytes.duplicate().put(host.asByteBuffer().limit(Math.toIntExact(bytes())));
+    }
+  }
+
+  private void write(Pointer host) {
+    replica
+        .group()
+        .call(
+            () -> {
+              replica.awaitIdle();
+              device().copyFromHost(address(), host, bytes());
+            });
+  }
+
+  private void read(Pointer host) {
+    replica
+        .group()
+        .callEvenIfFailed(
+            () -> {
+              replica.awaitIdle();
+              device().copyToHost(host, address(), bytes());
+            });
+  }
+
+  private int requireFloats(long count) {
+    if (dtype != DType.FLOAT32) {
+      throw new IllegalArgumentException("a float array cannot hold a " + dtype + " tensor");
+    }
+    requireRowMajor();
+    if (count != elements) {
+      throw new IllegalArgumentException(
+          count
+              + " values for a tensor of "
+              + elements
+              + " elements, shape "
+              + Arrays.toString(shape));
+    }
+    return Math.toIntExact(count);
+  }
+
+  private void requireBytes(long count) {
+    requireRowMajor();
+    if (count != bytes()) {
+      throw new IllegalArgumentException(
+          count + " bytes for a tensor of " + bytes() + " bytes, shape " + Arrays.toString(shape));
+    }
+  }
+
+  private void requireRowMajor() {
+    if (!isRowMajor()) {
+      throw new IllegalArgumentException("not row-major: " + this);
+    }
+  }
+
+  private void requireOpen() {
+    if (isClosed()) {
+      throw new IllegalStateException("the tensor is closed: " + this);
+    }
+  }
+
+  private synchronized boolean isClosed() {
+    return closed;
+  }
+
+  /** Frees the memory if it is owned. Idempotent. May wait for the device. */
+  @Override
+  public void close() {
+    synchronized (this) {
+      if (closed) {
+        return;
+      }
+      closed = true;
+    }
+    replica.forget(this);
+    if (owned) {
+      replica.device().free(address);
+    }
+  }
+
+  @Override
+  public String toString() {
+    return dtype
+        + Arrays.toString(shape)
+        + " strides "
+        + Arrays.toString(strides)
+        + " on "
+        + device().id();
+  }
+}

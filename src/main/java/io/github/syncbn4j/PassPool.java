@@ -1,0 +1,44 @@
+package io.github.syncbn4j;
+
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Deque;
+import java.util.List;
+
+/**
+ * Passes over the same replicas, for use one after the other: a pass is made only when all others
+ * are open.
+ */
+final class PassPool implements AutoCloseable {
+  private final SyncBatchNormalization layer;
+  private final List<LayerReplica> members;
+  private final Deque<ForwardPass> free = new ArrayDeque<>();
+  private final List<ForwardPass> all = new ArrayList<>();
+
+  PassPool(SyncBatchNormalization layer, List<LayerReplica> members) {
+    this.layer = layer;
+    this.members = members;
+  }
+
+  synchronized ForwardPass take() {
+    ForwardPass pass = free.pollLast();
+    if (pass == null) {
+      pass = new ForwardPass(layer, this, members);
+      all.add(pass);
+    }
+    pass.open();
+    return pass;
+  }
+
+  synchronized void giveBack(ForwardPass pass) {
+    free.addLast(pass);
+  }
+
+  /** Releases the memory of all passes, open ones too. */
+  @Override
+  public synchronized void close() {
+    all.forEach(ForwardPass::release);
+    all.clear();
+    free.clear();
+  }
+}

@@ -1,0 +1,481 @@
+package io.github.syncbn4j;
+
+import io.github.syncbn4j.device.CollectiveException;
+import io.github.syncbn4j.device.Device;
+import io.github.syncbn4j.device.DeviceException;
+import io.github.syncbn4j.device.DeviceGroup;
+import io.github.syncbn4j.device.DeviceUnavailableException;
+import io.github.syncbn4j.device.TracedDeviceGroup;
+import io.github.syncbn4j.device.cpu.CpuDeviceGroup;
+import io.github.syncbn4j.device.cuda.CudaDeviceGroup;
+import io.github.syncbn4j.device.cuda.CudaRuntime;
+import io.github.syncbn4j.device.cuda.Nccl;
+import io.github.syncbn4j.device.natives.syncbn_control;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.LockSupport;
+import java.util.function.Consumer;
+import java.util.stream.IntStream;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * The replicas that normalize together: GPUs of this node, or replicas on the CPU.
+ *
+ * <p>Owns devices, streams, communicators, and everything that was allocated or built on it;
+ * closing it closes those.
+ *
+ * <p><b>Threads.</b> Either one thread hands over one tensor per replica, or every replica has a
+ * thread of its own; the results are the same bits. All replicas must take the same steps of the
+ * same layers in the same order.
+ *
+ * <p><b>Failure.</b> A step on GPUs is only enqueued when a call returns, so what goes wrong in it
+ * shows later: the next call on any replica, {@link #check()} and {@link #close()} throw it, and
+ * {@link #failure()} keeps it. A failed group cannot be used again, only closed; a new one can be
+ * made. A step that failed changed no state.
+ */
+public final class ReplicaGroup implements AutoCloseable {
+  /** How long replicas wait for each other, unless {@link Builder#timeout} says otherwise. */
+  public static final Duration DEFAULT_TIMEOUT = Duration.ofMinutes(10);
+
+  private static final Logger LOG = LoggerFactory.getLogger(ReplicaGroup.class);
+
+  /**
+   * How long {@link #close()} waits for other threads to leave the group's calls after it has
+   * aborted them.
+   */
+  private static final Duration DRAIN_TIMEOUT = Duration.ofSeconds(10);
+
+  private static final long SPIN_NANOS = 50_000;
+  private static final long PARK_NANOS = 50_000;
+
+  private final DeviceGroup devices;
+  private final List<Replica> replicas;
+  private final Duration timeout;
+  private final AtomicReference<RuntimeException> failure = new AtomicReference<>();
+  private final AtomicInteger callsUnderWay = new AtomicInteger();
+  private final AtomicInteger layerIds = new AtomicInteger();
+  private final Set<SyncBatchNormalization> layers = ConcurrentHashMap.newKeySet();
+  private final Watchdog watchdog;
+  private volatile boolean failureSeen;
+  private volatile boolean closed;
+
+  private ReplicaGroup(DeviceGroup devices, Duration timeout) {
+    this.devices = devices;
+    this.timeout = timeout;
+    List<Replica> members = new ArrayList<>();
+    for (Device device : devices.devices()) {
+      members.add(new Replica(this, members.size(), device));
+    }
+    this.replicas = List.copyOf(members);
+    this.watchdog = new Watchdog(members.size(), timeout, this::fail);
+  }
+
+  /** {@code n} replicas on the CPU of this process. */
+  public static ReplicaGroup cpus(int n) {
+    return builder().cpus(n).build();
+  }
+
+  /**
+   * One replica on every GPU that this process sees.
+   *
+   * @throws DeviceUnavailableException with every reason, if there is none, or NCCL is missing for
+   *     several
+   */
+  public static ReplicaGroup gpus() {
+    return builder().gpus().build();
+  }
+
+  /**
+   * One replica on each of these GPUs, in rank order.
+   *
+   * @throws IllegalArgumentException for a GPU that is not there or is listed twice
+   * @throws DeviceUnavailableException as {@link #gpus()}
+   */
+  public static ReplicaGroup gpus(int... ordinals) {
+    return builder().gpus(ordinals).build();
+  }
+
+  /**
+   * All GPUs; one without NCCL; one CPU replica without a GPU. Logs its choice and the reason in
+   * one line.
+   */
+  public static ReplicaGroup auto() {
+    if (!CudaRuntime.isAvailable()) {
+      LOG.info("syncbn4j uses the CPU: {}", String.join("; ", CudaRuntime.unavailabilityReasons()));
+      return cpus(1);
+    }
+    if (CudaRuntime.deviceCount() > 1 && !Nccl.isAvailable()) {
+      LOG.info(
+          "syncbn4j uses one GPU of {}: {}",
+          CudaRuntime.deviceCount(),
+          String.join("; ", Nccl.unavailabilityReasons()));
+      return gpus(0);
+    }
+    LOG.info("syncbn4j uses {} GPU(s)", CudaRuntime.deviceCount());
+    return gpus();
+  }
+
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /** Number of replicas. */
+  public int size() {
+    return replicas.size();
+  }
+
+  /** In rank order. */
+  public List<Replica> replicas() {
+    return replicas;
+  }
+
+  public Replica replica(int rank) {
+    return replicas.get(Objects.checkIndex(rank, replicas.size()));
+  }
+
+  /**
+   * Waits until everything enqueued on every replica has run, and reports what went wrong in it.
+   */
+  public void synchronize() {
+    replicas.forEach(Replica::synchronize);
+  }
+
+  /**
+   * Reports a failure that is known by now, without waiting.
+   *
+   * @throws RuntimeException the failure itself the first time, a {@link CollectiveException}
+   *     caused by it from then on
+   * @throws IllegalStateException if the group is closed
+   */
+  public void check() {
+    requireOpen();
+    detectMismatch();
+    RuntimeException known = failure.get();
+    if (known != null && !failureSeen) {
+      failureSeen = true;
+      throw known;
+    }
+    if (known != null) {
+      throw new CollectiveException("the group has failed: " + known.getMessage(), known);
+    }
+  }
+
+  private void detectMismatch() {
+    for (Replica replica : replicas) {
+      syncbn_control control = replica.device().control().host();
+      if (control.mismatch() != 0) {
+        fail(mismatch(replica, control));
+      }
+    }
+  }
+
+  /** What the group failed of, if it did. */
+  public Optional<RuntimeException> failure() {
+    return Optional.ofNullable(failure.get());
+  }
+
+  /**
+   * Waits for what is enqueued, then releases everything. Idempotent. Calls under way in other
+   * threads are ended with a {@link CollectiveException}.
+   *
+   * @throws RuntimeException a failure that no call has reported yet; everything is released all
+   *     the same
+   * @throws IllegalStateException if a device is stuck even after an abort: its memory is then not
+   *     released
+   */
+  @Override
+  public void close() {
+    synchronized (this) {
+      if (closed) {
+        return;
+      }
+      closed = true;
+    }
+    if (callsUnderWay.get() > 0) {
+      fail(new CollectiveException("the group was closed while another thread was in a step"));
+    }
+    if (failure.get() == null) {
+      try {
+        replicas.forEach(this::awaitIdle);
+      } catch (RuntimeException e) {
+        fail(e);
+      }
+      detectMismatch();
+    }
+    if (failure.get() != null) {
+      awaitEndOfAborted();
+    }
+    watchdog.close();
+    layers.forEach(SyncBatchNormalization::close);
+    replicas.forEach(Replica::closeTensors);
+    devices.close();
+    RuntimeException known = failure.get();
+    if (known != null && !failureSeen) {
+      failureSeen = true;
+      throw known;
+    }
+  }
+
+  /** Releasing memory waits for the device: a device that never ends would make it hang. */
+  private void awaitEndOfAborted() {
+    long deadline = System.nanoTime() + DRAIN_TIMEOUT.toNanos();
+    while (callsUnderWay.get() > 0 || !replicas.stream().allMatch(this::isOver)) {
+      if (System.nanoTime() > deadline) {
+        throw new IllegalStateException(
+            "a step is still under way %d s after the group was aborted; nothing is released"
+                .formatted(DRAIN_TIMEOUT.toSeconds()),
+            failure.get());
+      }
+      LockSupport.parkNanos(PARK_NANOS);
+    }
+  }
+
+  private boolean isOver(Replica replica) {
+    try {
+      return replica.device().isIdle();
+    } catch (DeviceException e) {
+      return true; // a device that reports an error runs nothing any more
+    }
+  }
+
+  // --------------------------------------------------------------------------------------------
+  // for the layers
+
+  DeviceGroup devices() {
+    return devices;
+  }
+
+  /**
+   * Numbers layers in the order in which they are built, which is the same in every process of a
+   * job.
+   */
+  int register(SyncBatchNormalization layer) {
+    requireOpen();
+    layers.add(layer);
+    return layerIds.getAndIncrement();
+  }
+
+  void forget(SyncBatchNormalization layer) {
+    layers.remove(layer);
+  }
+
+  void requireOpen() {
+    if (closed) {
+      throw new IllegalStateException("the group is closed");
+    }
+  }
+
+  /** Begins a step of the pass's replicas; {@link #leave} must follow. */
+  void enter(PassPart[] parts) {
+    callsUnderWay.incrementAndGet();
+    try {
+      check();
+    } catch (RuntimeException e) {
+      callsUnderWay.decrementAndGet();
+      throw e;
+    }
+    for (PassPart part : parts) {
+      watchdog.enter(part.rank());
+    }
+  }
+
+  void leave(PassPart[] parts) {
+    for (PassPart part : parts) {
+      watchdog.leave(part.rank());
+    }
+    callsUnderWay.decrementAndGet();
+  }
+
+  /** Runs what touches the devices; what fails there fails the group. */
+  void call(Runnable action) {
+    callEvenIfFailed(
+        () -> {
+          check();
+          action.run();
+        });
+  }
+
+  /** As {@link #call}, also on a group that has failed: for reading what it left. */
+  void callEvenIfFailed(Runnable action) {
+    callsUnderWay.incrementAndGet();
+    try {
+      requireOpen();
+      action.run();
+    } catch (DeviceException | CollectiveException e) {
+      throw failed(e);
+    } finally {
+      callsUnderWay.decrementAndGet();
+    }
+  }
+
+  /**
+   * Records what went wrong in the caller's step and aborts what is under way. Returns what to
+   * throw: {@code e}, or what the group had already failed of, which {@code e} then only follows
+   * from.
+   */
+  RuntimeException failed(RuntimeException e) {
+    fail(e);
+    RuntimeException known = failure.get();
+    if (known == e) {
+      failureSeen = true;
+      return e;
+    }
+    RuntimeException thrown = known;
+    if (failureSeen) {
+      thrown = new CollectiveException("the group has failed: " + known.getMessage(), known);
+      thrown.addSuppressed(e);
+    }
+    failureSeen = true;
+    return thrown;
+  }
+
+  private void fail(RuntimeException e) {
+    if (failure.compareAndSet(null, e)) {
+      for (Replica replica : replicas) {
+        replica.device().control().host().aborted(1);
+      }
+      try {
+        devices.abort();
+      } catch (RuntimeException abortFailure) {
+        e.addSuppressed(abortFailure);
+      }
+    }
+  }
+
+  void awaitIdle(Replica replica) {
+    long start = System.nanoTime();
+    while (!replica.device().isIdle()) {
+      long waited = System.nanoTime() - start;
+      if (waited > timeout.toNanos()) {
+        throw new CollectiveException(
+            "%s did not finish what was enqueued within %.3f s: another replica is missing or late, or the device hangs"
+                .formatted(replica, timeout.toMillis() / 1e3));
+      }
+      if (waited < SPIN_NANOS) {
+        Thread.onSpinWait();
+      } else {
+        LockSupport.parkNanos(PARK_NANOS);
+      }
+    }
+  }
+
+  private static CollectiveException mismatch(Replica replica, syncbn_control control) {
+    return new CollectiveException(
+        "the replicas are at different steps: rank %d is at %s, rank %d at %s"
+            .formatted(
+                replica.rank(),
+                Signature.describe(control.expected()),
+                control.mismatch() - 1,
+                Signature.describe(control.found())));
+  }
+
+  /** Options of a group. Exactly one of {@link #cpus} and {@link #gpus} must be called. */
+  public static final class Builder {
+    private static final int MOST_CPU_REPLICAS = 1024;
+    private static final int MOST_THREADS = 256;
+
+    private Integer cpus;
+    private int[] gpus;
+    private Duration timeout = DEFAULT_TIMEOUT;
+    private int threads = Math.min(Runtime.getRuntime().availableProcessors(), MOST_THREADS);
+    private Consumer<String> trace;
+
+    private Builder() {}
+
+    /** This many replicas on the CPU: 1 to 1,024. */
+    public Builder cpus(int n) {
+      if (n < 1 || n > MOST_CPU_REPLICAS) {
+        throw new IllegalArgumentException(
+            "CPU replicas must be 1 to " + MOST_CPU_REPLICAS + ", not " + n);
+      }
+      this.cpus = n;
+      return this;
+    }
+
+    /** The GPUs with these ordinals, in rank order; all GPUs if none is named. */
+    public Builder gpus(int... ordinals) {
+      this.gpus = ordinals.clone();
+      return this;
+    }
+
+    /**
+     * How long replicas wait for each other, and host calls for a device. Default {@link
+     * #DEFAULT_TIMEOUT}.
+     */
+    public Builder timeout(Duration timeout) {
+      if (timeout.isNegative() || timeout.isZero()) {
+        throw new IllegalArgumentException("timeout must be positive, not " + timeout);
+      }
+      this.timeout = timeout;
+      return this;
+    }
+
+    /**
+     * Threads that the CPU kernels of the whole group use, the calling one included: 1 to 256.
+     * Default: the processors.
+     */
+    public Builder threads(int threads) {
+      if (threads < 1 || threads > MOST_THREADS) {
+        throw new IllegalArgumentException(
+            "threads must be 1 to " + MOST_THREADS + ", not " + threads);
+      }
+      this.threads = threads;
+      return this;
+    }
+
+    /**
+     * Receives a line for each kernel launch and each collective call, by device. For looking, not
+     * for speed.
+     */
+    public Builder trace(Consumer<String> trace) {
+      this.trace = Objects.requireNonNull(trace, "trace");
+      return this;
+    }
+
+    /** See {@link ReplicaGroup#gpus(int...)} for what is thrown. */
+    public ReplicaGroup build() {
+      if ((cpus == null) == (gpus == null)) {
+        throw new IllegalStateException("call exactly one of cpus(n) and gpus(...)");
+      }
+      DeviceGroup devices =
+          cpus != null
+              ? new CpuDeviceGroup(cpus, threads)
+              : new CudaDeviceGroup(ordinals(), timeout);
+      return new ReplicaGroup(
+          trace == null ? devices : new TracedDeviceGroup(devices, trace), timeout);
+    }
+
+    private int[] ordinals() {
+      CudaRuntime.ensureAvailable();
+      int count = CudaRuntime.deviceCount();
+      if (gpus.length == 0) {
+        return IntStream.range(0, count).toArray();
+      }
+      for (int ordinal : gpus) {
+        if (ordinal < 0 || ordinal >= count) {
+          throw new IllegalArgumentException(
+              "GPU "
+                  + ordinal
+                  + " is not there: this process sees "
+                  + count
+                  + " (0 to "
+                  + (count - 1)
+                  + ")");
+        }
+      }
+      if (Arrays.stream(gpus).distinct().count() < gpus.length) {
+        throw new IllegalArgumentException("a GPU is listed twice: " + Arrays.toString(gpus));
+      }
+      return gpus;
+    }
+  }
+}

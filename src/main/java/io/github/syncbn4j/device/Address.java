@@ -1,0 +1,16 @@
+package io.github.syncbn4j.device;
+
+import org.bytedeco.javacpp.Pointer;
+
+/** A plain address as a JavaCPP pointer. Owns nothing. */
+public final class Address extends Pointer {
+  public Address(long address) {
+    super((Pointer) null);
+    this.address = address;
+  }
+
+  /** The address {@code bytes} further on. */
+  public static Address of(long address, long bytes) {
+    return new Address(address + bytes);
+  }
+}

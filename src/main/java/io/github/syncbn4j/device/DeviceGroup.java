@@ -1,0 +1,39 @@
+package io.github.syncbn4j.device;
+
+import java.util.List;
+
+/**
+ * The devices of a group's replicas in this process, in rank order, and what connects them.
+ *
+ * <p>Threads: {@link #exchange} is called by one thread with the rows of all replicas, or by one
+ * thread a replica with its own. {@link #abort} may be called by any thread at any time.
+ */
+public interface DeviceGroup extends AutoCloseable {
+  List<Device> devices();
+
+  /**
+   * Enqueues the exchange of rows: afterwards each replica's buffer holds the rows of all. Every
+   * replica of the group has to come, with rows of one length, in the same order of steps.
+   *
+   * <p>May wait for the other replicas: on the CPU always, with NCCL where it connects the ranks.
+   * {@link #abort} ends the wait.
+   *
+   * @param rows the buffers of those replicas that this thread drives
+   * @throws CollectiveException if rows of other lengths came, or the group was aborted
+   * @throws DeviceException if the native call fails
+   */
+  void exchange(Rows[] rows);
+
+  /** The native call that {@link #exchange} makes for each replica, for traces and messages. */
+  String exchangeCall();
+
+  /**
+   * Gives up what is under way and everything after it: waiting replicas are released, their rows
+   * are garbage.
+   */
+  void abort();
+
+  /** Releases everything but the memory that {@link Device#allocate} gave out. Idempotent. */
+  @Override
+  void close();
+}

@@ -1,0 +1,149 @@
+package io.github.syncbn4j.device;
+
+import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
+import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_normalize_args;
+import io.github.syncbn4j.device.natives.syncbn_stats_args;
+import java.util.List;
+import java.util.function.Consumer;
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * A group that reports each kernel and each exchange, in the order of the calls, before it is
+ * enqueued.
+ */
+public final class TracedDeviceGroup implements DeviceGroup {
+  private final DeviceGroup group;
+  private final Consumer<String> trace;
+  private final List<Device> devices;
+
+  public TracedDeviceGroup(DeviceGroup group, Consumer<String> trace) {
+    this.group = group;
+    this.trace = trace;
+    this.devices =
+        group.devices().stream().<Device>map(device -> new TracedDevice(device, trace)).toList();
+  }
+
+  @Override
+  public List<Device> devices() {
+    return devices;
+  }
+
+  @Override
+  public void exchange(Rows[] rows) {
+    if (group.exchangeCall() != null) {
+      for (Rows mine : rows) {
+        trace.accept(
+            "%-6s %s, %d float64 in place"
+                .formatted(devices.get(mine.rank()).id(), group.exchangeCall(), mine.elements()));
+      }
+    }
+    group.exchange(rows);
+  }
+
+  @Override
+  public String exchangeCall() {
+    return group.exchangeCall();
+  }
+
+  @Override
+  public void abort() {
+    group.abort();
+  }
+
+  @Override
+  public void close() {
+    group.close();
+  }
+
+  private record TracedDevice(Device device, Consumer<String> trace) implements Device {
+    private void kernel(String name, long outer, long channels, long inner) {
+      trace.accept(
+          "%-6s kernel %s, x [%d, %d, %d]".formatted(device.id(), name, outer, channels, inner));
+    }
+
+    @Override
+    public void stats(syncbn_stats_args args) {
+      kernel("stats", args.outer(), args.channels(), args.inner());
+      device.stats(args);
+    }
+
+    @Override
+    public void normalize(syncbn_normalize_args args) {
+      kernel("normalize", args.outer(), args.channels(), args.inner());
+      device.normalize(args);
+    }
+
+    @Override
+    public void backwardReduce(syncbn_backward_reduce_args args) {
+      kernel("backward_reduce", args.outer(), args.channels(), args.inner());
+      device.backwardReduce(args);
+    }
+
+    @Override
+    public void backwardInput(syncbn_backward_input_args args) {
+      kernel("backward_input", args.outer(), args.channels(), args.inner());
+      device.backwardInput(args);
+    }
+
+    @Override
+    public String id() {
+      return device.id();
+    }
+
+    @Override
+    public String description() {
+      return device.description();
+    }
+
+    @Override
+    public String memorySpace() {
+      return device.memorySpace();
+    }
+
+    @Override
+    public long stream() {
+      return device.stream();
+    }
+
+    @Override
+    public long allocate(long bytes) {
+      return device.allocate(bytes);
+    }
+
+    @Override
+    public void free(long address) {
+      device.free(address);
+    }
+
+    @Override
+    public void zero(long address, long bytes) {
+      device.zero(address, bytes);
+    }
+
+    @Override
+    public void copyFromHost(long address, Pointer host, long bytes) {
+      device.copyFromHost(address, host, bytes);
+    }
+
+    @Override
+    public void copyToHost(Pointer host, long address, long bytes) {
+      device.copyToHost(host, address, bytes);
+    }
+
+    @Override
+    public boolean isIdle() {
+      return device.isIdle();
+    }
+
+    @Override
+    public Control control() {
+      return device.control();
+    }
+
+    @Override
+    public long workspaceBytes(long channels) {
+      return device.workspaceBytes(channels);
+    }
+  }
+}

@@ -1,0 +1,170 @@
+package io.github.syncbn4j.device.cuda;
+
+import io.github.syncbn4j.device.DeviceException;
+import io.github.syncbn4j.device.DeviceUnavailableException;
+import io.github.syncbn4j.device.natives.CudaKernels;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Loader;
+
+/**
+ * The one door to CUDA: whether it can be used here, and if not, every reason.
+ *
+ * <p>The presets' native part needs libcuda.so.1, so touching them on a machine without a driver
+ * fails at class loading. Only classes of this package do, and only after {@link
+ * #ensureAvailable()}.
+ */
+public final class CudaRuntime {
+  private static final int NAME_LENGTH = 256;
+
+  /** Probes once; what a failed load leaves behind in the JVM cannot be undone. */
+  private static final class Probe {
+    static final List<String> REASONS = new ArrayList<>();
+    static final Throwable CAUSE;
+    static final int DEVICES;
+
+    static {
+      Throwable cause = null;
+      int devices = 0;
+      try {
+        Loader.load(CudaKernels.class);
+        int abi = CudaKernels.syncbn_cuda_abi_version();
+        if (abi != CudaKernels.SYNCBN_ABI_VERSION) {
+          REASONS.add(
+              "libsyncbn_cuda.so has ABI version %d, needed is %d"
+                  .formatted(abi, CudaKernels.SYNCBN_ABI_VERSION));
+        }
+      } catch (LinkageError e) {
+        cause = e;
+        REASONS.add("the GPU kernels cannot be loaded: " + deepest(e));
+      }
+      try {
+        Loader.load(cudart.class);
+        int[] count = new int[1];
+        int error = cudart.cudaGetDeviceCount(count);
+        if (error == cudart.cudaSuccess) {
+          devices = count[0];
+        }
+        if (error != cudart.cudaSuccess) {
+          REASONS.add("cudaGetDeviceCount failed with " + describe(error));
+        } else if (devices == 0) {
+          REASONS.add("the CUDA driver sees no GPU");
+        }
+      } catch (LinkageError e) {
+        cause = cause == null ? e : cause;
+        REASONS.add(
+            "the CUDA runtime cannot be loaded (is an NVIDIA driver installed?): " + deepest(e));
+      }
+      CAUSE = cause;
+      DEVICES = devices;
+    }
+
+    private static String deepest(Throwable e) {
+      Throwable last = e;
+      while (last.getCause() != null) {
+        last = last.getCause();
+      }
+      return String.valueOf(last.getMessage());
+    }
+  }
+
+  private CudaRuntime() {}
+
+  /** Whether kernels, runtime, driver and at least one GPU are there. */
+  public static boolean isAvailable() {
+    return Probe.REASONS.isEmpty();
+  }
+
+  /** Why not: one entry a reason; empty where available. */
+  public static List<String> unavailabilityReasons() {
+    return List.copyOf(Probe.REASONS);
+  }
+
+  /**
+   * @throws DeviceUnavailableException with every reason
+   */
+  public static void ensureAvailable() {
+    if (!isAvailable()) {
+      throw new DeviceUnavailableException("no GPU can be used", Probe.REASONS, Probe.CAUSE);
+    }
+  }
+
+  /** GPUs that the driver shows to this process. 0 where CUDA is not available. */
+  public static int deviceCount() {
+    return isAvailable() ? Probe.DEVICES : 0;
+  }
+
+  /** The model of a GPU, as the driver names it. */
+  public static String deviceName(int ordinal) {
+    ensureAvailable();
+    byte[] name = new byte[NAME_LENGTH];
+    int error = cudart.cuDeviceGetName(name, NAME_LENGTH, ordinal);
+    if (error != cudart.CUDA_SUCCESS) {
+      throw new DeviceException("gpu:" + ordinal, "cuDeviceGetName", error, "no name");
+    }
+    int end = 0;
+    while (end < NAME_LENGTH && name[end] != 0) {
+      end++;
+    }
+    return new String(name, 0, end, StandardCharsets.UTF_8);
+  }
+
+  /** Compute capability as in {@code 9.0}. */
+  public static String computeCapability(int ordinal) {
+    ensureAvailable();
+    return attribute(ordinal, cudart.cudaDevAttrComputeCapabilityMajor)
+        + "."
+        + attribute(ordinal, cudart.cudaDevAttrComputeCapabilityMinor);
+  }
+
+  /** Version of libcudart as in {@code 13.0}. */
+  public static String runtimeVersion() {
+    ensureAvailable();
+    int[] version = new int[1];
+    check("cuda", cudart.cudaRuntimeGetVersion(version), "cudaRuntimeGetVersion");
+    return dotted(version[0]);
+  }
+
+  /** Newest CUDA version that the driver supports, as in {@code 13.0}. */
+  public static String driverVersion() {
+    ensureAvailable();
+    int[] version = new int[1];
+    check("cuda", cudart.cudaDriverGetVersion(version), "cudaDriverGetVersion");
+    return dotted(version[0]);
+  }
+
+  /** Compiler and architectures of libsyncbn_cuda.so. */
+  public static String kernelsBuildInfo() {
+    ensureAvailable();
+    return CudaKernels.syncbn_cuda_build_info().getString();
+  }
+
+  private static int attribute(int ordinal, int attribute) {
+    int[] value = new int[1];
+    check(
+        "gpu:" + ordinal,
+        cudart.cudaDeviceGetAttribute(value, attribute, ordinal),
+        "cudaDeviceGetAttribute");
+    return value[0];
+  }
+
+  private static String dotted(int version) {
+    return version / 1000 + "." + version % 1000 / 10;
+  }
+
+  static void check(String device, int error, String call) {
+    if (error != cudart.cudaSuccess) {
+      throw new DeviceException(device, call, error, describe(error));
+    }
+  }
+
+  static String describe(int error) {
+    try (BytePointer name = cudart.cudaGetErrorName(error);
+        BytePointer text = cudart.cudaGetErrorString(error)) {
+      return name.getString() + " (" + text.getString() + ")";
+    }
+  }
+}

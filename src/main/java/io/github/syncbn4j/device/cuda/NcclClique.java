@@ -1,0 +1,187 @@
+package io.github.syncbn4j.device.cuda;
+
+import io.github.syncbn4j.device.CollectiveException;
+import io.github.syncbn4j.device.Rows;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.function.IntConsumer;
+import org.bytedeco.cuda.global.nccl;
+import org.bytedeco.cuda.nccl.ncclComm;
+import org.bytedeco.cuda.nccl.ncclConfig_t;
+import org.bytedeco.cuda.nccl.ncclUniqueId;
+
+/**
+ * NCCL between the GPUs of this process: one blocking communicator a GPU.
+ *
+ * <p>NCCL's blocking calls have no time limit of their own, so each that may wait for another rank
+ * (making, aborting and destroying a communicator) runs on a daemon thread of its own under a
+ * deadline. A thread that misses it is given up.
+ */
+final class NcclClique {
+  /**
+   * NCCL's guide calls the abort of a blocking communicator unsafe in the worst case: it may itself
+   * hang.
+   */
+  private static final Duration ABORT_TIMEOUT = Duration.ofSeconds(10);
+
+  private final List<CudaDevice> devices;
+  private final ncclComm[] communicators;
+  private boolean usable = true;
+
+  NcclClique(List<CudaDevice> devices, Duration timeout) {
+    Nccl.ensureAvailable();
+    this.devices = List.copyOf(devices);
+    this.communicators = new ncclComm[devices.size()];
+    ncclUniqueId id = new ncclUniqueId();
+    Nccl.check(
+        "gpu:" + devices.get(0).ordinal(), nccl.ncclGetUniqueId(id), "ncclGetUniqueId", null);
+    ncclConfig_t config = Nccl.blockingConfig();
+    try {
+      onAllRanks(
+          "connect",
+          timeout,
+          rank -> {
+            ncclComm communicator = new ncclComm();
+            int result =
+                nccl.ncclCommInitRankConfig(communicator, devices.size(), id, rank, config);
+            Nccl.check(devices.get(rank).id(), result, "ncclCommInitRankConfig", null);
+            communicators[rank] = communicator;
+          });
+    } catch (RuntimeException e) {
+      try {
+        abort();
+      } catch (RuntimeException suppressed) {
+        e.addSuppressed(suppressed);
+      }
+      throw e;
+    }
+  }
+
+  void allReduce(Rows[] rows) {
+    if (rows.length == 1) {
+      CudaDevice device = devices.get(rows[0].rank());
+      int previous = device.enter();
+      try {
+        enqueue(rows[0]);
+      } finally {
+        device.leave(previous);
+      }
+      return;
+    }
+    Nccl.check("nccl", nccl.ncclGroupStart(), "ncclGroupStart", null);
+    RuntimeException refused = null;
+    try {
+      for (Rows mine : rows) {
+        enqueue(mine);
+      }
+    } catch (RuntimeException e) {
+      refused = e;
+    }
+    // A group that was started has to be ended, whatever became of its calls.
+    int result = nccl.ncclGroupEnd();
+    if (refused != null) {
+      throw refused;
+    }
+    Nccl.check("nccl", result, "ncclGroupEnd", null);
+  }
+
+  private void enqueue(Rows mine) {
+    ncclComm communicator = communicators[mine.rank()];
+    CudaDevice device = devices.get(mine.rank());
+    int result =
+        nccl.ncclAllReduce(
+            mine.buffer(),
+            mine.buffer(),
+            mine.elements(),
+            nccl.ncclFloat64,
+            nccl.ncclSum,
+            communicator,
+            device.streamPointer());
+    Nccl.check(device.id(), result, "ncclAllReduce", communicator);
+  }
+
+  /**
+   * Frees the streams that wait in a collective. The communicators are gone afterwards. Idempotent.
+   */
+  synchronized void abort() {
+    if (usable) {
+      usable = false;
+      onAllRanks("abort", ABORT_TIMEOUT, this::abort);
+    }
+  }
+
+  private void abort(int rank) {
+    if (communicators[rank] != null) {
+      Nccl.check(
+          devices.get(rank).id(), nccl.ncclCommAbort(communicators[rank]), "ncclCommAbort", null);
+    }
+  }
+
+  /** Releases the communicators. All streams must be idle. Idempotent. */
+  synchronized void close() {
+    if (usable) {
+      usable = false;
+      onAllRanks(
+          "close",
+          ABORT_TIMEOUT,
+          rank ->
+              Nccl.check(
+                  devices.get(rank).id(),
+                  nccl.ncclCommDestroy(communicators[rank]),
+                  "ncclCommDestroy",
+                  null));
+    }
+  }
+
+  /**
+   * Runs a task for every rank, each on a thread of its own with the rank's device current, until
+   * all have ended or one has failed: the others may then wait for it for ever.
+   *
+   * @throws RuntimeException what the first failing task threw
+   * @throws CollectiveException if not all ended in time
+   */
+  private void onAllRanks(String what, Duration timeout, IntConsumer task) {
+    List<CompletableFuture<Void>> ends = new ArrayList<>();
+    CompletableFuture<Void> failure = new CompletableFuture<>();
+    for (CudaDevice device : devices) {
+      int rank = ends.size();
+      CompletableFuture<Void> end = new CompletableFuture<>();
+      ends.add(end);
+      Thread thread =
+          new Thread(
+              () -> {
+                try {
+                  device.enter();
+                  task.accept(rank);
+                  end.complete(null);
+                } catch (RuntimeException | Error e) {
+                  failure.completeExceptionally(e);
+                }
+              },
+              "syncbn-" + what + "-" + device.id());
+      thread.setDaemon(true);
+      thread.start();
+    }
+    CompletableFuture<Void> all = CompletableFuture.allOf(ends.toArray(CompletableFuture[]::new));
+    try {
+      CompletableFuture.anyOf(all, failure)
+          .orTimeout(timeout.toNanos(), TimeUnit.NANOSECONDS)
+          .join();
+    } catch (CompletionException e) {
+      if (e.getCause() instanceof TimeoutException) {
+        throw new CollectiveException(
+            "NCCL did not %s %d GPUs within %.3f s"
+                .formatted(what, devices.size(), timeout.toMillis() / 1e3));
+      }
+      if (e.getCause() instanceof RuntimeException cause) {
+        throw cause;
+      }
+      throw e;
+    }
+  }
+}

@@ -1,0 +1,132 @@
+package io.github.syncbn4j.state;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.Map;
+
+/**
+ * A tensor as a safetensors file holds it: the format's name of its dtype, its shape, and its
+ * elements in row-major order, little-endian.
+ *
+ * <p>Immutable as long as nobody writes to the buffer or the file behind it; safe for use by many
+ * threads.
+ */
+public final class StoredTensor {
+  /** The most bytes of one tensor: a {@link ByteBuffer} is indexed by {@code int}. */
+  public static final long MAX_BYTES = Integer.MAX_VALUE;
+
+  /** The most dimensions of one tensor. */
+  public static final int MAX_RANK = 32;
+
+  private static final Map<String, Integer> ELEMENT_BYTES =
+      Map.ofEntries(
+          Map.entry("BOOL", 1),
+          Map.entry("U8", 1),
+          Map.entry("I8", 1),
+          Map.entry("F8_E4M3", 1),
+          Map.entry("F8_E5M2", 1),
+          Map.entry("F8_E8M0", 1),
+          Map.entry("U16", 2),
+          Map.entry("I16", 2),
+          Map.entry("F16", 2),
+          Map.entry("BF16", 2),
+          Map.entry("U32", 4),
+          Map.entry("I32", 4),
+          Map.entry("F32", 4),
+          Map.entry("U64", 8),
+          Map.entry("I64", 8),
+          Map.entry("F64", 8),
+          Map.entry("C64", 8));
+
+  private final String dtype;
+  private final long[] shape;
+  private final ByteBuffer data;
+
+  /**
+   * A tensor over the remaining bytes of {@code data}, which are not copied: the caller writes to
+   * them no more.
+   *
+   * @param dtype the format's name, as in {@code F32}
+   * @throws IllegalArgumentException for an unknown dtype, a negative dimension, more than {@link
+   *     #MAX_RANK} dimensions or {@link #MAX_BYTES}, or if {@code data} is not exactly as long as
+   *     dtype and shape say
+   */
+  public StoredTensor(String dtype, long[] shape, ByteBuffer data) {
+    long bytes = bytes(dtype, shape);
+    if (bytes != data.remaining()) {
+      throw new IllegalArgumentException(
+          "%s%s takes %d bytes, not %d"
+              .formatted(dtype, Arrays.toString(shape), bytes, data.remaining()));
+    }
+    this.dtype = dtype;
+    this.shape = shape.clone();
+    this.data = data.slice().asReadOnlyBuffer();
+  }
+
+  /** The format's name of the element type, as in {@code F32}. */
+  public String dtype() {
+    return dtype;
+  }
+
+  /** A copy of the dimensions. */
+  public long[] shape() {
+    return shape.clone();
+  }
+
+  public long elements() {
+    return data.capacity() / elementBytes(dtype);
+  }
+
+  /** The elements: a new read-only view, little-endian, from position 0 to its capacity. */
+  public ByteBuffer data() {
+    return data.duplicate().order(ByteOrder.LITTLE_ENDIAN);
+  }
+
+  @Override
+  public String toString() {
+    return dtype + Arrays.toString(shape);
+  }
+
+  /** Bytes of one element; 0 for a dtype that is not known. */
+  static int elementBytes(String dtype) {
+    return ELEMENT_BYTES.getOrDefault(dtype, 0);
+  }
+
+  /**
+   * Bytes of a tensor.
+   *
+   * @throws IllegalArgumentException for an unknown dtype, a negative dimension, or a size beyond
+   *     the limits
+   */
+  static long bytes(String dtype, long[] shape) {
+    long bytes = elementBytes(dtype);
+    if (bytes == 0) {
+      throw new IllegalArgumentException("unknown dtype " + Quote.of(dtype));
+    }
+    if (shape.length > MAX_RANK) {
+      throw new IllegalArgumentException(
+          "shape has " + shape.length + " dimensions, the limit is " + MAX_RANK);
+    }
+    boolean empty = false;
+    for (long dimension : shape) {
+      if (dimension < 0) {
+        throw new IllegalArgumentException(
+            "negative dimension " + dimension + " in shape " + Arrays.toString(shape));
+      }
+      empty |= dimension == 0;
+    }
+    if (empty) {
+      return 0;
+    }
+    for (long dimension : shape) {
+      if (dimension > MAX_BYTES / bytes) {
+        throw new IllegalArgumentException(
+            "shape %s of %s takes more than %d bytes, the limit for one tensor"
+                .formatted(Arrays.toString(shape), dtype, MAX_BYTES));
+      }
+      bytes *= dimension;
+    }
+    return bytes;
+  }
+}

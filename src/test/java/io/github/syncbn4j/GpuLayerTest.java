@@ -1,0 +1,16 @@
+package io.github.syncbn4j;
+
+import org.junit.jupiter.api.Tag;
+
+/** The contract on real GPUs, one a replica. */
+@Tag("gpu")
+class GpuLayerTest extends LayerContract {
+  @Override
+  ReplicaGroup.Builder groupOf(int replicas) {
+    int[] ordinals = new int[replicas];
+    for (int i = 0; i < replicas; i++) {
+      ordinals[i] = i;
+    }
+    return ReplicaGroup.builder().gpus(ordinals);
+  }
+}

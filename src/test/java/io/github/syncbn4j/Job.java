@@ -1,0 +1,158 @@
+package io.github.syncbn4j;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+
+/** One layer on one group with tensors of given row counts, as a training job would hold them. */
+final class Job implements AutoCloseable {
+  private static final long THREAD_LIMIT_SECONDS = 60;
+
+  final ReplicaGroup group;
+  final SyncBatchNormalization layer;
+  final int channels;
+  final List<float[]> x = new ArrayList<>();
+  final List<float[]> dy = new ArrayList<>();
+  final List<DeviceTensor> xTensors = new ArrayList<>();
+  final List<DeviceTensor> dyTensors = new ArrayList<>();
+  final List<DeviceTensor> y = new ArrayList<>();
+  final List<DeviceTensor> dx = new ArrayList<>();
+
+  /** Takes over the group. */
+  Job(ReplicaGroup group, SyncBatchNormalization layer, long seed, double offset, int... rows) {
+    this.group = group;
+    this.layer = layer;
+    this.channels = Math.toIntExact(layer.channels());
+    assertThat(rows).as("rows per replica").hasSize(group.size());
+    Random random = new Random(seed);
+    for (Replica replica : group.replicas()) {
+      int n = rows[replica.rank()];
+      float[] values = new float[n * channels];
+      float[] gradients = new float[n * channels];
+      for (int i = 0; i < values.length; i++) {
+        values[i] = (float) (random.nextGaussian() + offset);
+        gradients[i] = (float) random.nextGaussian();
+      }
+      x.add(values);
+      dy.add(gradients);
+      xTensors.add(upload(replica, values, n));
+      dyTensors.add(upload(replica, gradients, n));
+      y.add(replica.allocate(DType.FLOAT32, n, channels));
+      dx.add(replica.allocate(DType.FLOAT32, n, channels));
+    }
+  }
+
+  private DeviceTensor upload(Replica replica, float[] values, int n) {
+    DeviceTensor tensor = replica.allocate(DType.FLOAT32, n, channels);
+    tensor.copyFromHost(values);
+    return tensor;
+  }
+
+  /**
+   * Sets gamma and beta on every replica to the same values drawn from {@code seed}, and in the
+   * oracle.
+   */
+  void drawParameters(long seed, Oracle oracle) {
+    Random random = new Random(seed);
+    float[] gamma = new float[channels];
+    float[] beta = new float[channels];
+    for (int c = 0; c < channels; c++) {
+      gamma[c] = (float) (random.nextGaussian() + 1);
+      beta[c] = (float) random.nextGaussian();
+      oracle.gamma[c] = gamma[c];
+      oracle.beta[c] = beta[c];
+    }
+    for (Replica replica : group.replicas()) {
+      layer.gamma(replica).copyFromHost(gamma);
+      layer.beta(replica).copyFromHost(beta);
+    }
+  }
+
+  /** A training step by one thread. */
+  void step() {
+    try (ForwardPass pass = layer.forward(xTensors, y, true)) {
+      layer.backward(pass, dyTensors, dx);
+    }
+    group.synchronize();
+  }
+
+  /** A training step by a thread a replica. */
+  void stepByThreads() throws Exception {
+    onThreads(
+        replica -> {
+          int rank = replica.rank();
+          try (ForwardPass pass = layer.forward(replica, xTensors.get(rank), y.get(rank), true)) {
+            layer.backward(pass, dyTensors.get(rank), dx.get(rank));
+          }
+          replica.synchronize();
+        });
+  }
+
+  /** What one replica's thread does. */
+  interface Task {
+    void run(Replica replica) throws Exception;
+  }
+
+  /** Runs the task on a thread a replica; throws what the lowest failing rank threw. */
+  void onThreads(Task task) throws Exception {
+    ExecutorService threads = Executors.newFixedThreadPool(group.size());
+    try {
+      List<Callable<Void>> tasks = new ArrayList<>();
+      for (Replica replica : group.replicas()) {
+        tasks.add(
+            () -> {
+              task.run(replica);
+              return null;
+            });
+      }
+      List<Future<Void>> results = threads.invokeAll(tasks, THREAD_LIMIT_SECONDS, TimeUnit.SECONDS);
+      for (Future<Void> result : results) {
+        if (result.isCancelled()) {
+          throw new TimeoutException("a replica's thread hangs");
+        }
+        try {
+          result.get();
+        } catch (ExecutionException e) {
+          if (e.getCause() instanceof Exception cause) {
+            throw cause;
+          }
+          throw e;
+        }
+      }
+    } finally {
+      threads.shutdownNow();
+    }
+  }
+
+  /** Everything a step produces, in a fixed order, for comparing bits. */
+  List<float[]> results() {
+    List<float[]> results = new ArrayList<>();
+    for (Replica replica : group.replicas()) {
+      results.add(y.get(replica.rank()).copyToHost());
+      results.add(dx.get(replica.rank()).copyToHost());
+      results.add(layer.gammaGradient(replica).copyToHost());
+      results.add(layer.betaGradient(replica).copyToHost());
+      results.addAll(state(replica));
+    }
+    return results;
+  }
+
+  List<float[]> state(Replica replica) {
+    return List.of(
+        layer.movingMean(replica).copyToHost(), layer.movingVariance(replica).copyToHost());
+  }
+
+  @Override
+  public void close() {
+    group.close();
+  }
+}
