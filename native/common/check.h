@@ -125,6 +125,7 @@ class Requirements {
 
   void require_signature(double signature) {
     require(!std::isnan(signature), SYNCBN_INVALID_ARGUMENT, "signature is NaN; it must equal itself");
+    require(signature != 0, SYNCBN_INVALID_ARGUMENT, "signature is 0; that stands for a rank that did not come");
   }
 
  private:

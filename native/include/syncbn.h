@@ -20,6 +20,7 @@
 //
 // The signature says which step of which layer the row belongs to. Where the rows of a step carry different signatures,
 // the replicas called different things: the kernels then leave the state alone and report it through syncbn_control.
+// It is neither NaN nor 0: zeros are what a row holds whose replica did not come.
 //
 // Every function returns a status and never throws; on a status other than SYNCBN_OK, syncbn_*_last_error() of the same
 // thread says which value broke which limit. All functions may be called from any thread; calls that share a workspace,
@@ -67,7 +68,7 @@ typedef struct syncbn_stats_args {
   int64_t inner;             // >= 0
   int32_t world_size;        // >= 1
   int32_t rank;              // 0 .. world_size - 1
-  double signature;          // not NaN
+  double signature;          // neither NaN nor 0
   syncbn_address x;          // in   [outer, channels, inner]
   syncbn_address rows;       // out  float64 [world_size][2 + 2 * channels]
   syncbn_address workspace;  // syncbn_*_workspace_bytes(channels), zeroed once by the caller before its first use
@@ -84,8 +85,8 @@ typedef struct syncbn_normalize_args {
   int32_t world_size;              // >= 1
   int32_t training;                // 1: statistics from rows; 0: from the moving statistics, which are then only read
   double signature;                // training: what every row must carry
-  double epsilon;                  // added to the variance
-  double decay;                    // training: moving += (batch - moving) * decay; 1 - Keras' momentum
+  double epsilon;                  // added to the variance; finite, >= 0
+  double decay;                    // training, finite: moving += (batch - moving) * decay; 1 - Keras' momentum
   syncbn_address x;                // in   [outer, channels, inner]
   syncbn_address y;                // out  the same shape; may be x
   syncbn_address gamma;            // in   [channels]; 0: all ones
@@ -93,7 +94,7 @@ typedef struct syncbn_normalize_args {
   syncbn_address rows;             // in   training: float64 [world_size][2 + 2 * channels] after the all-reduce
   syncbn_address moving_mean;      // training: in/out, inference: in   [channels]
   syncbn_address moving_variance;  // training: in/out, inference: in   [channels]; the biased variance
-  syncbn_address saved;            // out  float64 [1 + 2 * channels]: total count, mean, 1 / sqrt(variance + epsilon); 0: not wanted
+  syncbn_address saved;            // out  float64 [1 + 2 * channels]: total count (0 in inference), mean, 1 / sqrt(variance + epsilon); 0: not wanted
   syncbn_address control;          // training: the replica's syncbn_control
   syncbn_address workspace;        // as in syncbn_stats_args
   syncbn_address stream;           // as in syncbn_stats_args
@@ -108,7 +109,7 @@ typedef struct syncbn_backward_reduce_args {
   int64_t inner;              // >= 0
   int32_t world_size;         // >= 1
   int32_t rank;               // 0 .. world_size - 1
-  double signature;           // not NaN
+  double signature;           // neither NaN nor 0
   syncbn_address x;           // in   [outer, channels, inner], as in forward
   syncbn_address dy;          // in   the same shape
   syncbn_address saved;       // in   what normalize wrote

@@ -163,7 +163,9 @@ ncclResult_t ncclGroupStart() {
 }
 
 ncclResult_t ncclGroupEnd() {
-  return nccl_api("ncclGroupEnd", [&] {
+  bool entered = false;
+  const ncclResult_t result = nccl_api("ncclGroupEnd", [&] {
+    entered = true;
     if (group().depth == 0) return refuse(ncclInvalidUsage, "ncclGroupEnd: not in a group call");
     if (--group().depth > 0) return ncclSuccess;
     const Group ended = std::move(group());
@@ -174,6 +176,8 @@ ncclResult_t ncclGroupEnd() {
     }
     return ended.error;
   });
+  if (!entered) group() = Group{};  // a group call that is made to fail is over all the same
+  return result;
 }
 
 const char *ncclGetErrorString(ncclResult_t result) {

@@ -67,6 +67,7 @@ std::vector<Wrong<Args>> wrong_shapes() {
       {"x null", [](Args &a) { a.x = 0; }, SYNCBN_INVALID_ARGUMENT, "x is null"},
       {"rows misaligned", [](Args &a) { a.rows += 4; }, SYNCBN_INVALID_ARGUMENT, "rows is at 0x"},
       {"signature", [](Args &a) { a.signature = kNan; }, SYNCBN_INVALID_ARGUMENT, "signature is NaN"},
+      {"no signature", [](Args &a) { a.signature = 0; }, SYNCBN_INVALID_ARGUMENT, "signature is 0"},
   };
 }
 

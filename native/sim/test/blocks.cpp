@@ -90,6 +90,30 @@ TEST(missing_barrier_gives_wrong_results) {
   });
 }
 
+struct RankParams {
+  unsigned *ranks;  // [threads]: which thread came when
+  unsigned *count;
+};
+
+__global__ void rank_threads(RankParams p) { p.ranks[atomicAdd(p.count, 1u)] = threadIdx.x; }
+
+std::vector<unsigned> order_of_threads(sim::Order order) {
+  Scope scope;
+  sim::settings().order = order;
+  Buffer<unsigned> ranks(64), count{0u};
+  OK(launch(rank_threads, dim3(1), dim3(64), nullptr, RankParams{ranks.device, count.device}));
+  return ranks.download();
+}
+
+TEST(threads_run_in_the_order_that_was_asked_for) {
+  const std::vector<unsigned> up = order_of_threads(sim::Order::kAscending);
+  const std::vector<unsigned> down = order_of_threads(sim::Order::kDescending);
+  const std::vector<unsigned> drawn = order_of_threads(sim::Order::kRandom);
+  for (unsigned i = 0; i < 64; ++i) CHECK(up[i] == i && down[i] == 63 - i);
+  CHECK(drawn != up && drawn != down);
+  CHECK(drawn != order_of_threads(sim::Order::kRandom));
+}
+
 struct Nothing {};
 
 __global__ void divergent_barriers(Nothing) {

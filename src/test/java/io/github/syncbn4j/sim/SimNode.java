@@ -168,7 +168,7 @@ public final class SimNode {
       try (BytePointer to = new BytePointer(capacity)) {
         long needed = copy.applyAsLong(to.address(), capacity);
         if (needed <= capacity) {
-          return to.getString();
+          return to.limit(needed - 1).getString(); // without the terminating zero
         }
         capacity = needed;
       }

@@ -14,6 +14,7 @@ import org.bytedeco.cuda.global.nccl;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.cuda.nccl.ncclUniqueId;
+import org.bytedeco.javacpp.PointerPointer;
 
 /**
  * NCCL between the GPUs of this process: one blocking communicator a GPU.
@@ -31,12 +32,20 @@ final class NcclClique {
 
   private final List<CudaDevice> devices;
   private final ncclComm[] communicators;
+
+  /**
+   * Where NCCL leaves a communicator's handle before it connects, so that it can be aborted while
+   * it does.
+   */
+  private final PointerPointer<ncclComm> handles;
+
   private boolean usable = true;
 
   NcclClique(List<CudaDevice> devices, Duration timeout) {
     Nccl.ensureAvailable();
     this.devices = List.copyOf(devices);
     this.communicators = new ncclComm[devices.size()];
+    this.handles = new PointerPointer<>(new ncclComm[devices.size()]);
     ncclUniqueId id = new ncclUniqueId();
     Nccl.check(
         "gpu:" + devices.get(0).ordinal(), nccl.ncclGetUniqueId(id), "ncclGetUniqueId", null);
@@ -46,11 +55,11 @@ final class NcclClique {
           "connect",
           timeout,
           rank -> {
-            ncclComm communicator = new ncclComm();
             int result =
-                nccl.ncclCommInitRankConfig(communicator, devices.size(), id, rank, config);
+                nccl.ncclCommInitRankConfig(
+                    handles.getPointer(rank), devices.size(), id, rank, config);
             Nccl.check(devices.get(rank).id(), result, "ncclCommInitRankConfig", null);
-            communicators[rank] = communicator;
+            communicators[rank] = handles.get(ncclComm.class, rank);
           });
     } catch (RuntimeException e) {
       try {
@@ -116,9 +125,9 @@ final class NcclClique {
   }
 
   private void abort(int rank) {
-    if (communicators[rank] != null) {
-      Nccl.check(
-          devices.get(rank).id(), nccl.ncclCommAbort(communicators[rank]), "ncclCommAbort", null);
+    ncclComm communicator = handles.get(ncclComm.class, rank);
+    if (communicator != null) {
+      Nccl.check(devices.get(rank).id(), nccl.ncclCommAbort(communicator), "ncclCommAbort", null);
     }
   }
 
