@@ -8,8 +8,7 @@
 // out  dx     [outer, channels] float32
 //
 // Algorithm: each thread adds up the rows of a tile's channels in rank order in float64 and makes a table of four
-// float32
-//            factors; the mean is a pair of floats, as in normalize. Element by element: deterministic.
+//            float32 factors; the mean is a pair of floats, as in normalize. Element by element: deterministic.
 // Traffic:   reads x (training) and dy once, writes dx once, around the caches if large; rows once per thread.
 #include "call.h"
 #include "rows.h"

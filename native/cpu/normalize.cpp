@@ -8,10 +8,9 @@
 //      saved             float64 [1 + 2 * channels] or absent: total count (0 in inference), mean, 1 / sigma
 //
 // Algorithm: each thread merges the rows of a tile's channels in rank order in float64 and makes a table of three
-// float32
-//            factors. The mean is a pair of floats: x - high is exact for x near the mean, and the low part is in the
-//            offset. When all elements are written, the calling thread writes saved and then the moving statistics, if
-//            the step is accepted. Element by element: deterministic.
+//            float32 factors. The mean is a pair of floats: x - high is exact for x near the mean, and the low part is
+//            in the offset. When all elements are written, the calling thread writes saved and then the moving
+//            statistics, if the step is accepted. Element by element: deterministic.
 // Traffic:   reads x once, writes y once, around the caches if large; rows once per thread and once more at the end.
 #include <cmath>
 

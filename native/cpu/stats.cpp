@@ -4,14 +4,12 @@
 // out  rows  float64 [world_size][2 + 2 * channels]: this rank's row, zeros in the others
 //
 // Algorithm: each lane walks its rows in blocks. A block sums d and d^2 in float32, d = x - shift, where the shift is
-// the
-//            mean of the lane's first rows, then the lane's mean so far: so d is about sigma however large the mean is.
-//            Blocks and lanes are merged in order in float64 (Chan). Deterministic: see lanes.h.
+//            the mean of the lane's first rows, then the lane's mean so far: so d is about sigma however large the mean
+//            is. Blocks and lanes are merged in order in float64 (Chan). Deterministic: see lanes.h.
 // Tasks:     one lane in one tile of columns; memory is read once, in order but for the far rows of loops.inc.
 // Traffic:   reads x once (the first rows of a lane twice); writes 16 bytes per lane and channel, and rows.
-// Range:     |x - mean| below 1e18; beyond, squares overflow float32 and M2 becomes inf. Right for any outer and
-// channels,
-//            designed for outer >= 64.
+// Range:     |x - mean| below 1e18; beyond, squares overflow float32 and M2 becomes inf. Right for any outer and any
+//            channels, designed for outer >= 64.
 #include <string.h>
 
 #include "call.h"

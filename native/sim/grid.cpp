@@ -64,8 +64,9 @@ void Crew::run(unsigned count, const std::function<void()> &work) {
 // ---- one execution of a launch
 
 void GridRun::fail(cudaError_t error, const char *text) {
+  // Later ones of the same grid say nothing: the device may have been revived meanwhile.
+  if (failed.exchange(true)) return;
   fail_device(launch.device, error, text);
-  failed = true;
   std::lock_guard<std::mutex> lock(mutex);
   opened.notify_all();
 }

@@ -45,7 +45,7 @@ struct GridRun {
   unsigned arrived = 0, finished = 0;
   unsigned long generation = 0;
 
-  // The first failure poisons the device; the others are its consequences.
+  // The first failure poisons the device and ends the other blocks.
   void fail(cudaError_t error, const char *text);
   // False where the grid has failed meanwhile.
   bool meet();

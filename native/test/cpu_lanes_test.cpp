@@ -189,6 +189,7 @@ TEST(more_than_2_to_the_31_elements) {
   stats.channels = kChannels;
   stats.inner = stats.world_size = 1;
   stats.x = x.address();
+  stats.signature = 1;
   stats.rows = reinterpret_cast<syncbn_address>(rows.data());
   stats.workspace = reinterpret_cast<syncbn_address>(workspace.data());
   CHECK(syncbn_cpu_stats(&stats) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
@@ -206,6 +207,7 @@ TEST(more_than_2_to_the_31_elements) {
   reduce.outer = kOuter;
   reduce.channels = kChannels;
   reduce.inner = reduce.world_size = 1;
+  reduce.signature = 1;
   reduce.x = reduce.dy = x.address();
   reduce.saved = reinterpret_cast<syncbn_address>(saved.data());
   reduce.rows = reinterpret_cast<syncbn_address>(sums.data());

@@ -115,6 +115,23 @@ TEST(pool_wakes_after_sleep) {
   }
 }
 
+// Processor time that the calling thread did not use is the workers'.
+TEST(sleeping_workers_of_a_pool_join) {
+  const Pool pool(2);
+  double workers = 0;
+  for (int round = 0; round < 50 && workers < 1e-3; ++round) {
+    sleep_ms(3);
+    timespec mine[2];
+    const double before = processor_seconds();
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mine[0]);
+    digest(pool.address, 20000, 64);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mine[1]);
+    workers += processor_seconds() - before - static_cast<double>(mine[1].tv_sec - mine[0].tv_sec) -
+               static_cast<double>(mine[1].tv_nsec - mine[0].tv_nsec) * 1e-9;
+  }
+  CHECK(workers >= 1e-3, "the workers used %.6f s of processor time", workers);
+}
+
 TEST(pool_arguments) {
   syncbn_address pool = 77;
   for (const int threads : {0, -4, 257}) {

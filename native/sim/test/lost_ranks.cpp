@@ -57,7 +57,7 @@ TEST(different_counts_or_types_are_never_right) {
       Buffer<int> x{1, 1, 1, 1};
       OK(ncclAllReduce(x.device, x.device, types ? 4 : 4 - static_cast<size_t>(rank),
                        types && rank ? ncclFloat32 : ncclInt32, ncclSum, comm, stream));
-      if (wait_at_most(stream, 50) == kNotReady) {
+      if (wait_at_most(stream, 250) == kNotReady) {
         ++hung;
         OK(ncclCommAbort(comm));
         OK(cudaStreamSynchronize(stream));
@@ -124,6 +124,19 @@ TEST(a_failed_call_fails_its_group) {
   CHECK_EQUAL(static_cast<int>(ncclAllReduce(x.device, x.device, 1, ncclInt32, ncclSum, comms[1], nullptr)),
               static_cast<int>(ncclSystemError));
   CHECK_EQUAL(static_cast<int>(ncclGroupEnd()), static_cast<int>(ncclSystemError));
+  // An end that is made to fail ends the group: the next call waits for no other.
+  ncclUniqueId id;
+  ncclComm_t alone = nullptr;
+  sim::fail("ncclGroupEnd", 1, ncclSystemError);
+  OK(ncclGroupStart());
+  OK(ncclAllReduce(x.device, x.device, 1, ncclInt32, ncclSum, comms[0], nullptr));
+  CHECK_EQUAL(static_cast<int>(ncclGroupEnd()), static_cast<int>(ncclSystemError));
+  OK(ncclGetUniqueId(&id));
+  OK(ncclCommInitRank(&alone, 1, id, 0));
+  int ranks = 0;
+  OK(ncclCommCount(alone, &ranks));
+  CHECK_EQUAL(ranks, 1);
+  OK(ncclCommDestroy(alone));
   CHECK_EQUAL(x.download()[0], 1);  // nothing was started
   OK(ncclCommDestroy(comms[0]));
   OK(ncclCommDestroy(comms[1]));

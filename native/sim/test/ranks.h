@@ -2,6 +2,7 @@
 #ifndef SYNCBN_SIM_TEST_RANKS_H
 #define SYNCBN_SIM_TEST_RANKS_H
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 

@@ -217,9 +217,12 @@ TEST(operations_after_a_failure_do_not_run) {
   OwnStream stream;
   OwnEvent event;
   Buffer<unsigned> log{0u, 0u};
-  sim::fail("kernel", 1, cudaErrorLaunchFailure);
+  Flag flag;  // nothing fails before everything is queued
+  sim::fail("kernel", 2, cudaErrorLaunchFailure);
+  OK(launch(wait_for_host, dim3(1), dim3(1), stream.handle, WaitParams{flag.word}));
   for (unsigned i = 1; i <= 2; ++i) OK(launch(append, dim3(1), dim3(1), stream.handle, AppendParams{log.device, i}));
   OK(cudaEventRecord(event.handle, stream.handle));
+  flag.set();
   CHECK_EQUAL(static_cast<int>(cudaEventSynchronize(event.handle)), static_cast<int>(cudaErrorLaunchFailure));
   CHECK_EQUAL(static_cast<int>(cudaStreamSynchronize(stream.handle)), static_cast<int>(cudaErrorLaunchFailure));
   CHECK_CONTAINS(take_failure(0), "injected into append");
