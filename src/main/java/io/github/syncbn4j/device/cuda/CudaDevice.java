@@ -40,7 +40,7 @@ final class CudaDevice implements Device {
           "cudaStreamCreateWithFlags");
       Pointer host = new Address(0);
       try {
-        int bytes = (int) new syncbn_control().sizeof();
+        int bytes = new syncbn_control().sizeof();
         check(
             cudart.cudaHostAlloc(
                 host, bytes, cudart.cudaHostAllocMapped | cudart.cudaHostAllocPortable),
