@@ -1,7 +1,10 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Rows;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Objects;
 
 /**
  * What a forward leaves for its backward: x, the mean, 1 / sigma and the rows, on the replicas that
@@ -71,11 +74,8 @@ public final class ForwardPass implements AutoCloseable {
 
   void release() {
     open = false;
-    for (PassPart part : parts) {
-      if (part != null) {
-        part.release();
-      }
-    }
+    Cleanup.runAll(
+        Arrays.stream(parts).filter(Objects::nonNull).<Runnable>map(p -> p::release).toList());
   }
 
   /** Gives its memory back to the layer, which keeps it for the next forward. Idempotent. */

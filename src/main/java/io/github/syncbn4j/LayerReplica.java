@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -41,8 +42,16 @@ final class LayerReplica implements AutoCloseable {
       workspace = device.allocate(bytes);
       device.zero(workspace, bytes);
     } catch (RuntimeException e) {
-      close();
+      closeAfter(e);
       throw e;
+    }
+  }
+
+  private void closeAfter(RuntimeException failure) {
+    try {
+      close();
+    } catch (RuntimeException e) {
+      failure.addSuppressed(e);
     }
   }
 
@@ -147,11 +156,14 @@ final class LayerReplica implements AutoCloseable {
 
   @Override
   public void close() {
+    List<Runnable> releases = new ArrayList<>();
     if (passes != null) {
-      passes.close();
+      releases.add(passes::close);
     }
-    variables.forEach(DeviceTensor::close);
-    replica.device().free(workspace);
+    variables.forEach(variable -> releases.add(variable::close));
+    long address = workspace;
     workspace = 0;
+    releases.add(() -> replica.device().free(address));
+    Cleanup.runAll(releases);
   }
 }

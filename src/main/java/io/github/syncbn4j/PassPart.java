@@ -1,11 +1,13 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.Rows;
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
+import java.util.List;
 
 /**
  * One replica's part of a pass: its buffers and the argument structs of the four kernels. What does
@@ -174,7 +176,6 @@ final class PassPart {
   }
 
   void release() {
-    device.free(savedAddress);
-    device.free(rowsAddress);
+    Cleanup.runAll(List.of(() -> device.free(savedAddress), () -> device.free(rowsAddress)));
   }
 }

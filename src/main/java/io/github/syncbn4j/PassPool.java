@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
@@ -37,8 +38,9 @@ final class PassPool implements AutoCloseable {
   /** Releases the memory of all passes, open ones too. */
   @Override
   public synchronized void close() {
-    all.forEach(ForwardPass::release);
+    List<Runnable> releases = all.stream().<Runnable>map(pass -> pass::release).toList();
     all.clear();
     free.clear();
+    Cleanup.runAll(releases);
   }
 }

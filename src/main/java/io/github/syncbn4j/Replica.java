@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
@@ -127,7 +128,7 @@ public final class Replica {
     synchronized (owned) {
       tensors = List.copyOf(owned);
     }
-    tensors.forEach(DeviceTensor::close);
+    Cleanup.runAll(tensors.stream().<Runnable>map(tensor -> tensor::close).toList());
   }
 
   @Override

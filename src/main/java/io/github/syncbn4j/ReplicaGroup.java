@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
@@ -215,9 +216,15 @@ public final class ReplicaGroup implements AutoCloseable {
       awaitEndOfAborted();
     }
     watchdog.close();
-    layers.forEach(SyncBatchNormalization::close);
-    replicas.forEach(Replica::closeTensors);
-    devices.close();
+    List<Runnable> releases = new ArrayList<>();
+    layers.forEach(layer -> releases.add(layer::close));
+    replicas.forEach(replica -> releases.add(replica::closeTensors));
+    releases.add(devices::close);
+    try {
+      Cleanup.runAll(releases);
+    } catch (RuntimeException e) {
+      fail(e);
+    }
     RuntimeException known = failure.get();
     if (known != null && !failureSeen) {
       failureSeen = true;

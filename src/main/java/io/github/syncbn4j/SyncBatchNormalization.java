@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.Rows;
@@ -59,8 +60,12 @@ public final class SyncBatchNormalization implements AutoCloseable {
         built.add(new LayerReplica(replica, id, config));
       }
     } catch (RuntimeException e) {
-      built.forEach(LayerReplica::close);
       group.forget(this);
+      try {
+        Cleanup.runAll(built.stream().<Runnable>map(member -> member::close).toList());
+      } catch (RuntimeException suppressed) {
+        e.addSuppressed(suppressed);
+      }
       throw e;
     }
     this.members = List.copyOf(built);
@@ -234,9 +239,10 @@ public final class SyncBatchNormalization implements AutoCloseable {
   public synchronized void close() {
     if (!closed) {
       closed = true;
-      allRanks.close();
-      members.forEach(LayerReplica::close);
       group.forget(this);
+      List<Runnable> releases = new ArrayList<>(List.of(allRanks::close));
+      members.forEach(member -> releases.add(member::close));
+      Cleanup.runAll(releases);
     }
   }
 

@@ -199,6 +199,32 @@ class SimNodeTest {
   }
 
   @Test
+  void kernelThatCrashes_isADeviceException_andCloseReleasesWhatItCan() {
+    Job job = job(0, 1);
+    SimNode.resetCalls();
+    SimNode.fail("kernel", 1, 700); // cudaErrorIllegalAddress: the device reports it from then on
+    try {
+      assertThatThrownBy(job::step)
+          .isInstanceOf(DeviceException.class)
+          .hasMessageContaining("cudaErrorIllegalAddress");
+      try {
+        job.close();
+      } catch (DeviceException e) {
+        assertThat(e).hasMessageContaining("cudaErrorIllegalAddress");
+      }
+      assertThat(SimNode.calls("cudaStreamDestroy")).isEqualTo(2);
+      assertThat(SimNode.calls("ncclCommAbort")).isEqualTo(2);
+    } finally {
+      SimNode.fail("kernel", 0, 0);
+      SimNode.revive(0);
+      SimNode.revive(1);
+    }
+    try (Job next = job(0, 1)) {
+      next.step();
+    }
+  }
+
+  @Test
   void outOfMemory_namesTheBytes_andTheGroupGoesOn() {
     try (Job job = job(0, 1)) {
       long tooMuch = 1L << 50;

@@ -3,6 +3,7 @@ package io.github.syncbn4j.device.cuda;
 import static io.github.syncbn4j.device.natives.CudaKernels.SYNCBN_OK;
 
 import io.github.syncbn4j.device.Address;
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Control;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
@@ -12,6 +13,7 @@ import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
 import io.github.syncbn4j.device.natives.syncbn_control;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
+import java.util.List;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
@@ -214,8 +216,10 @@ final class CudaDevice implements Device {
       closed = true;
       int previous = enter();
       try {
-        check(cudart.cudaStreamDestroy(stream), "cudaStreamDestroy");
-        check(cudart.cudaFreeHost(controlMemory), "cudaFreeHost");
+        Cleanup.runAll(
+            List.of(
+                () -> check(cudart.cudaStreamDestroy(stream), "cudaStreamDestroy"),
+                () -> check(cudart.cudaFreeHost(controlMemory), "cudaFreeHost")));
       } finally {
         leave(previous);
       }

@@ -1,5 +1,6 @@
 package io.github.syncbn4j.device.cuda;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceGroup;
@@ -68,10 +69,12 @@ public final class CudaDeviceGroup implements DeviceGroup {
   public synchronized void close() {
     if (!closed) {
       closed = true;
+      List<Runnable> releases = new ArrayList<>();
       if (nccl != null) {
-        nccl.close();
+        releases.add(nccl::close);
       }
-      devices.forEach(CudaDevice::close);
+      devices.forEach(device -> releases.add(device::close));
+      Cleanup.runAll(releases);
     }
   }
 }
