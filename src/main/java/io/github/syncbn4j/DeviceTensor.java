@@ -24,10 +24,20 @@ public final class DeviceTensor implements AutoCloseable {
   private final long[] strides;
   private final long elements;
   private final boolean owned;
+
+  /** Keeps borrowed memory from being collected, or is the tensor that this one is a view of. */
+  private final Object source;
+
   private boolean closed;
 
   DeviceTensor(
-      Replica replica, long address, DType dtype, long[] shape, long[] strides, boolean owned) {
+      Replica replica,
+      long address,
+      DType dtype,
+      long[] shape,
+      long[] strides,
+      boolean owned,
+      Object source) {
     this.replica = replica;
     this.address = address;
     this.dtype = dtype;
@@ -35,6 +45,12 @@ public final class DeviceTensor implements AutoCloseable {
     this.strides = strides.clone();
     this.elements = Shapes.elements(shape, dtype);
     this.owned = owned;
+    this.source = source;
+  }
+
+  /** The same memory, without owning it; usable as long as this tensor is. */
+  DeviceTensor view() {
+    return new DeviceTensor(replica, address, dtype, shape, strides, false, this);
   }
 
   /** The replica it was allocated or wrapped for. */
@@ -42,7 +58,7 @@ public final class DeviceTensor implements AutoCloseable {
     return replica;
   }
 
-  public Device device() {
+  Device device() {
     return replica.device();
   }
 
@@ -212,10 +228,13 @@ public final class DeviceTensor implements AutoCloseable {
   }
 
   private synchronized boolean isClosed() {
-    return closed;
+    return closed || (source instanceof DeviceTensor origin && origin.isClosed());
   }
 
-  /** Frees the memory if it is owned. Idempotent. May wait for the device. */
+  /**
+   * Frees the memory if it is owned, after waiting for everything enqueued on the replica; where
+   * that takes longer than the group's timeout, the group fails and is aborted. Idempotent.
+   */
   @Override
   public void close() {
     synchronized (this) {
@@ -224,8 +243,9 @@ public final class DeviceTensor implements AutoCloseable {
       }
       closed = true;
     }
-    replica.forget(this);
     if (owned) {
+      replica.group().settle(replica);
+      replica.forget(this);
       replica.device().free(address);
     }
   }

@@ -17,7 +17,9 @@ public final class ForwardPass implements AutoCloseable {
   private final PassPool pool;
   private final PassPart[] parts;
   private final Rows[] rows;
-  private boolean open;
+  private final Runnable forward = this::enqueueForward;
+  private final Runnable backward = this::enqueueBackward;
+  private volatile boolean open;
 
   ForwardPass(SyncBatchNormalization layer, PassPool pool, List<LayerReplica> members) {
     this.layer = layer;
@@ -40,20 +42,52 @@ public final class ForwardPass implements AutoCloseable {
     return parts[0].training();
   }
 
-  PassPart[] parts() {
-    return parts;
+  /**
+   * The enqueueing of a forward that the parts are prepared for. Made once, so that a step makes
+   * nothing.
+   */
+  Runnable forward() {
+    return forward;
+  }
+
+  /** The enqueueing of a backward that the parts are prepared for. */
+  Runnable backward() {
+    return backward;
+  }
+
+  private void enqueueForward() {
+    if (training()) {
+      for (PassPart part : parts) {
+        part.stats();
+      }
+      layer.group().exchange(rows);
+    }
+    for (PassPart part : parts) {
+      part.normalize();
+    }
+  }
+
+  private void enqueueBackward() {
+    for (PassPart part : parts) {
+      part.backwardReduce();
+    }
+    if (training()) {
+      layer.group().exchange(rows);
+    }
+    for (PassPart part : parts) {
+      part.backwardInput();
+    }
   }
 
   PassPart part(int i) {
     return parts[i];
   }
 
-  Rows[] rows() {
-    return rows;
-  }
-
-  void open() {
-    open = true;
+  /** Returns what it was. Called by the pool alone. */
+  boolean setOpen(boolean now) {
+    boolean before = open;
+    open = now;
+    return before;
   }
 
   void requireOpen(SyncBatchNormalization by) {
@@ -81,9 +115,6 @@ public final class ForwardPass implements AutoCloseable {
   /** Gives its memory back to the layer, which keeps it for the next forward. Idempotent. */
   @Override
   public void close() {
-    if (open) {
-      open = false;
-      pool.giveBack(this);
-    }
+    pool.giveBack(this);
   }
 }

@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 
 /**
  * A layer's share on one replica: its variables, its workspace, its step count, and the passes of
@@ -121,6 +122,7 @@ final class LayerReplica implements AutoCloseable {
    *     row-major, on this replica's device
    */
   void checkTensor(DeviceTensor tensor, String name) {
+    Objects.requireNonNull(tensor, name);
     tensor.address();
     if (tensor.dtype() != DType.FLOAT32) {
       throw new IllegalArgumentException(name + " must be float32, not " + tensor.dtype());

@@ -108,10 +108,6 @@ final class PassPart {
     return variable == null ? 0 : variable.address();
   }
 
-  int rank() {
-    return rows.rank();
-  }
-
   Rows rows() {
     return rows;
   }

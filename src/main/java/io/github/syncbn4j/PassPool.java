@@ -27,12 +27,14 @@ final class PassPool implements AutoCloseable {
       pass = new ForwardPass(layer, this, members);
       all.add(pass);
     }
-    pass.open();
+    pass.setOpen(true);
     return pass;
   }
 
   synchronized void giveBack(ForwardPass pass) {
-    free.addLast(pass);
+    if (pass.setOpen(false)) {
+      free.addLast(pass);
+    }
   }
 
   /** Releases the memory of all passes, open ones too. */

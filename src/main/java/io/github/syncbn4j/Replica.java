@@ -34,8 +34,20 @@ public final class Replica {
     return rank;
   }
 
-  public Device device() {
+  Device device() {
     return device;
+  }
+
+  /** Its device, as in {@code cpu:0} or {@code gpu:1}. */
+  public String deviceId() {
+    return device.id();
+  }
+
+  /**
+   * What its device is, for people: the model of a GPU, the instruction sets of the CPU kernels.
+   */
+  public String deviceDescription() {
+    return device.description();
   }
 
   /**
@@ -50,7 +62,7 @@ public final class Replica {
     group.requireOpen();
     long address = device.allocate(bytes);
     DeviceTensor tensor =
-        new DeviceTensor(this, address, dtype, shape, Shapes.rowMajorStrides(shape), true);
+        new DeviceTensor(this, address, dtype, shape, Shapes.rowMajorStrides(shape), true, null);
     synchronized (owned) {
       owned.add(tensor);
     }
@@ -67,10 +79,22 @@ public final class Replica {
     return wrapStrided(address, dtype, shape, Shapes.rowMajorStrides(shape));
   }
 
-  /** As {@link #wrap(long, DType, long...)}, at a JavaCPP pointer's position. */
+  /**
+   * As {@link #wrap(long, DType, long...)}, at a JavaCPP pointer's position. The tensor keeps the
+   * pointer from being collected, but not from being closed.
+   *
+   * @throws IllegalArgumentException also if the pointer's limit says that it is too short
+   */
   public DeviceTensor wrap(Pointer pointer, DType dtype, long... shape) {
-    long position = Math.multiplyExact(pointer.position(), pointer.sizeof());
-    return wrap(pointer.address() + position, dtype, shape);
+    long needed = Shapes.elements(shape, dtype) * dtype.bytes();
+    long has = (pointer.limit() - pointer.position()) * pointer.sizeof();
+    if (pointer.limit() > 0 && has < needed) {
+      throw new IllegalArgumentException(
+          "the pointer has %d bytes, a %s tensor of shape %s needs %d"
+              .formatted(has, dtype, Arrays.toString(shape), needed));
+    }
+    long address = pointer.address() + pointer.position() * pointer.sizeof();
+    return wrap(address, dtype, shape, Shapes.rowMajorStrides(shape), pointer);
   }
 
   /**
@@ -80,6 +104,11 @@ public final class Replica {
    *     not aligned to the element
    */
   public DeviceTensor wrapStrided(long address, DType dtype, long[] shape, long[] strides) {
+    return wrap(address, dtype, shape, strides, null);
+  }
+
+  private DeviceTensor wrap(
+      long address, DType dtype, long[] shape, long[] strides, Object source) {
     Objects.requireNonNull(dtype, "dtype");
     long elements = Shapes.elements(shape, dtype);
     if (strides.length != shape.length) {
@@ -99,7 +128,7 @@ public final class Replica {
               .formatted(address, dtype, dtype.bytes()));
     }
     group.requireOpen();
-    return new DeviceTensor(this, address, dtype, shape, strides, false);
+    return new DeviceTensor(this, address, dtype, shape, strides, false, source);
   }
 
   /**

@@ -6,6 +6,7 @@ import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceGroup;
 import io.github.syncbn4j.device.DeviceUnavailableException;
+import io.github.syncbn4j.device.Rows;
 import io.github.syncbn4j.device.TracedDeviceGroup;
 import io.github.syncbn4j.device.cpu.CpuDeviceGroup;
 import io.github.syncbn4j.device.cuda.CudaDeviceGroup;
@@ -41,7 +42,8 @@ import org.slf4j.LoggerFactory;
  * <p><b>Failure.</b> A step on GPUs is only enqueued when a call returns, so what goes wrong in it
  * shows later: the next call on any replica, {@link #check()} and {@link #close()} throw it, and
  * {@link #failure()} keeps it. A failed group cannot be used again, only closed; a new one can be
- * made. A step that failed changed no state.
+ * made. A step that failed changed no state, unless launching its last kernel failed on one replica
+ * after others had launched theirs: these may then differ.
  */
 public final class ReplicaGroup implements AutoCloseable {
   /** How long replicas wait for each other, unless {@link Builder#timeout} says otherwise. */
@@ -54,6 +56,9 @@ public final class ReplicaGroup implements AutoCloseable {
    * aborted them.
    */
   private static final Duration DRAIN_TIMEOUT = Duration.ofSeconds(10);
+
+  /** How long {@link #close()} lets other threads finish short calls before it aborts them. */
+  private static final Duration CALL_GRACE = Duration.ofMillis(50);
 
   private static final long SPIN_NANOS = 50_000;
   private static final long PARK_NANOS = 50_000;
@@ -158,6 +163,16 @@ public final class ReplicaGroup implements AutoCloseable {
    * @throws IllegalStateException if the group is closed
    */
   public void check() {
+    callsUnderWay.incrementAndGet();
+    try {
+      requireUsable();
+    } finally {
+      callsUnderWay.decrementAndGet();
+    }
+  }
+
+  /** Within a counted call, so that closing does not take the control words away. */
+  private void requireUsable() {
     requireOpen();
     detectMismatch();
     RuntimeException known = failure.get();
@@ -166,8 +181,12 @@ public final class ReplicaGroup implements AutoCloseable {
       throw known;
     }
     if (known != null) {
-      throw new CollectiveException("the group has failed: " + known.getMessage(), known);
+      throw hasFailed(known);
     }
+  }
+
+  private static CollectiveException hasFailed(RuntimeException known) {
+    return new CollectiveException("the group has failed: " + known.getMessage(), known);
   }
 
   private void detectMismatch() {
@@ -201,6 +220,7 @@ public final class ReplicaGroup implements AutoCloseable {
       }
       closed = true;
     }
+    awaitCalls(CALL_GRACE);
     if (callsUnderWay.get() > 0) {
       fail(new CollectiveException("the group was closed while another thread was in a step"));
     }
@@ -232,6 +252,13 @@ public final class ReplicaGroup implements AutoCloseable {
     }
   }
 
+  private void awaitCalls(Duration atMost) {
+    long deadline = System.nanoTime() + atMost.toNanos();
+    while (callsUnderWay.get() > 0 && System.nanoTime() < deadline) {
+      LockSupport.parkNanos(PARK_NANOS);
+    }
+  }
+
   /** Releasing memory waits for the device: a device that never ends would make it hang. */
   private void awaitEndOfAborted() {
     long deadline = System.nanoTime() + DRAIN_TIMEOUT.toNanos();
@@ -257,18 +284,20 @@ public final class ReplicaGroup implements AutoCloseable {
   // --------------------------------------------------------------------------------------------
   // for the layers
 
-  DeviceGroup devices() {
-    return devices;
-  }
-
   /**
    * Numbers layers in the order in which they are built, which is the same in every process of a
    * job.
    */
-  int register(SyncBatchNormalization layer) {
-    requireOpen();
-    layers.add(layer);
+  int nextLayerId() {
     return layerIds.getAndIncrement();
+  }
+
+  /** Has the group close the layer. */
+  void register(SyncBatchNormalization layer) {
+    synchronized (this) {
+      requireOpen();
+      layers.add(layer);
+    }
   }
 
   void forget(SyncBatchNormalization layer) {
@@ -281,32 +310,11 @@ public final class ReplicaGroup implements AutoCloseable {
     }
   }
 
-  /** Begins a step of the pass's replicas; {@link #leave} must follow. */
-  void enter(PassPart[] parts) {
-    callsUnderWay.incrementAndGet();
-    try {
-      check();
-    } catch (RuntimeException e) {
-      callsUnderWay.decrementAndGet();
-      throw e;
-    }
-    for (PassPart part : parts) {
-      watchdog.enter(part.rank());
-    }
-  }
-
-  void leave(PassPart[] parts) {
-    for (PassPart part : parts) {
-      watchdog.leave(part.rank());
-    }
-    callsUnderWay.decrementAndGet();
-  }
-
   /** Runs what touches the devices; what fails there fails the group. */
   void call(Runnable action) {
     callEvenIfFailed(
         () -> {
-          check();
+          requireUsable();
           action.run();
         });
   }
@@ -325,6 +333,70 @@ public final class ReplicaGroup implements AutoCloseable {
   }
 
   /**
+   * Runs a part of a step. Whatever ends it early fails the group, since other replicas may have
+   * gone on; so does a failure that another thread found meanwhile.
+   */
+  void step(Runnable action) {
+    callsUnderWay.incrementAndGet();
+    try {
+      requireUsable();
+      try {
+        action.run();
+      } catch (RuntimeException e) {
+        throw failed(e);
+      } catch (Error e) {
+        fail(new CollectiveException("a step ended early: " + e, e));
+        throw e;
+      }
+      requireUsable();
+    } finally {
+      callsUnderWay.decrementAndGet();
+    }
+  }
+
+  /** Within a step: exchanges the rows of these replicas, watched. */
+  void exchange(Rows[] rows) {
+    if (size() == 1) {
+      return;
+    }
+    for (Rows mine : rows) {
+      watchdog.enter(mine.rank());
+    }
+    try {
+      devices.exchange(rows);
+    } finally {
+      for (Rows mine : rows) {
+        watchdog.leave(mine.rank());
+      }
+    }
+  }
+
+  /**
+   * Waits until a replica's device runs nothing, so that giving back memory, which waits without a
+   * limit, does not hang. Past the timeout the group is failed and aborted.
+   *
+   * @throws IllegalStateException if the device is stuck even then
+   */
+  void settle(Replica replica) {
+    try {
+      awaitIdle(replica);
+      return;
+    } catch (DeviceException | CollectiveException e) {
+      fail(e);
+    }
+    long deadline = System.nanoTime() + DRAIN_TIMEOUT.toNanos();
+    while (!isOver(replica)) {
+      if (System.nanoTime() > deadline) {
+        throw new IllegalStateException(
+            "%s is stuck %d s after the group was aborted; its memory is not released"
+                .formatted(replica, DRAIN_TIMEOUT.toSeconds()),
+            failure.get());
+      }
+      LockSupport.parkNanos(PARK_NANOS);
+    }
+  }
+
+  /**
    * Records what went wrong in the caller's step and aborts what is under way. Returns what to
    * throw: {@code e}, or what the group had already failed of, which {@code e} then only follows
    * from.
@@ -332,16 +404,13 @@ public final class ReplicaGroup implements AutoCloseable {
   RuntimeException failed(RuntimeException e) {
     fail(e);
     RuntimeException known = failure.get();
-    if (known == e) {
+    if (known == e || e.getCause() == known) {
       failureSeen = true;
       return e;
     }
-    RuntimeException thrown = known;
-    if (failureSeen) {
-      thrown = new CollectiveException("the group has failed: " + known.getMessage(), known);
-      thrown.addSuppressed(e);
-    }
+    RuntimeException thrown = failureSeen ? hasFailed(known) : known;
     failureSeen = true;
+    thrown.addSuppressed(e);
     return thrown;
   }
 
@@ -389,6 +458,7 @@ public final class ReplicaGroup implements AutoCloseable {
   public static final class Builder {
     private static final int MOST_CPU_REPLICAS = 1024;
     private static final int MOST_THREADS = 256;
+    private static final Duration LONGEST_TIMEOUT = Duration.ofDays(365);
 
     private Integer cpus;
     private int[] gpus;
@@ -419,8 +489,9 @@ public final class ReplicaGroup implements AutoCloseable {
      * #DEFAULT_TIMEOUT}.
      */
     public Builder timeout(Duration timeout) {
-      if (timeout.isNegative() || timeout.isZero()) {
-        throw new IllegalArgumentException("timeout must be positive, not " + timeout);
+      if (timeout.isNegative() || timeout.isZero() || timeout.compareTo(LONGEST_TIMEOUT) > 0) {
+        throw new IllegalArgumentException(
+            "timeout must be above 0 and at most " + LONGEST_TIMEOUT + ", not " + timeout);
       }
       this.timeout = timeout;
       return this;

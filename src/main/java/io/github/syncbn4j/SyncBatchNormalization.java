@@ -3,10 +3,13 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.DeviceException;
-import io.github.syncbn4j.device.Rows;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * Batch normalization whose training statistics are those of the whole batch, over all replicas of
@@ -43,24 +46,33 @@ import java.util.Objects;
  * which fails the group.
  */
 public final class SyncBatchNormalization implements AutoCloseable {
+  private static final long CLOSE_GRACE_NANOS = TimeUnit.SECONDS.toNanos(1);
+  private static final long CLOSE_POLL_NANOS = TimeUnit.MICROSECONDS.toNanos(50);
+
   private final ReplicaGroup group;
   private final LayerConfig config;
   private final int id;
   private final List<LayerReplica> members;
   private final PassPool allRanks;
-  private boolean closed;
+
+  /** Calls of this layer in any thread, which closing must not pull the memory from under. */
+  private final AtomicInteger callsUnderWay = new AtomicInteger();
+
+  private volatile boolean closed;
 
   private SyncBatchNormalization(ReplicaGroup group, LayerConfig config) {
     this.group = group;
     this.config = config;
-    this.id = group.register(this);
+    this.id = group.nextLayerId();
     List<LayerReplica> built = new ArrayList<>();
+    this.members = Collections.unmodifiableList(built);
+    this.allRanks = new PassPool(this, members);
     try {
       for (Replica replica : group.replicas()) {
         built.add(new LayerReplica(replica, id, config));
       }
-    } catch (RuntimeException e) {
-      group.forget(this);
+      group.register(this);
+    } catch (RuntimeException | Error e) {
       try {
         Cleanup.runAll(built.stream().<Runnable>map(member -> member::close).toList());
       } catch (RuntimeException suppressed) {
@@ -68,14 +80,12 @@ public final class SyncBatchNormalization implements AutoCloseable {
       }
       throw e;
     }
-    this.members = List.copyOf(built);
-    this.allRanks = new PassPool(this, members);
   }
 
   /**
    * A layer for tensors of {@code channels} channels on all replicas of {@code group}.
    *
-   * @throws IllegalArgumentException if {@code channels} is less than 1
+   * @throws IllegalArgumentException unless {@code channels} is 1 to 2^28
    */
   public static Builder builder(ReplicaGroup group, long channels) {
     return new Builder(group, channels);
@@ -105,15 +115,20 @@ public final class SyncBatchNormalization implements AutoCloseable {
   public ForwardPass forward(List<DeviceTensor> x, List<DeviceTensor> y, boolean training) {
     requireOnePerReplica(x, "x");
     requireOnePerReplica(y, "y");
-    for (int i = 0; i < members.size(); i++) {
-      members.get(i).checkTensor(x.get(i), "x");
-      members.get(i).checkSame(y.get(i), "y", x.get(i));
+    begin();
+    try {
+      for (int i = 0; i < members.size(); i++) {
+        members.get(i).checkTensor(x.get(i), "x");
+        members.get(i).checkSame(y.get(i), "y", x.get(i));
+      }
+      ForwardPass pass = allRanks.take();
+      for (int i = 0; i < members.size(); i++) {
+        pass.part(i).prepareForward(x.get(i), y.get(i), training);
+      }
+      return runForward(pass);
+    } finally {
+      end();
     }
-    ForwardPass pass = take(allRanks);
-    for (int i = 0; i < members.size(); i++) {
-      pass.part(i).prepareForward(x.get(i), y.get(i), training);
-    }
-    return runForward(pass);
   }
 
   /** An inference forward that no backward will follow. */
@@ -129,17 +144,22 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * @see #gammaGradient
    */
   public void backward(ForwardPass pass, List<DeviceTensor> dy, List<DeviceTensor> dx) {
-    pass.requireOpen(this);
-    pass.requireParts(members.size());
     requireOnePerReplica(dy, "dy");
     requireOnePerReplica(dx, "dx");
-    for (int i = 0; i < members.size(); i++) {
-      pass.part(i).checkGradients(dy.get(i), dx.get(i));
+    begin();
+    try {
+      pass.requireOpen(this);
+      pass.requireParts(members.size());
+      for (int i = 0; i < members.size(); i++) {
+        pass.part(i).checkGradients(dy.get(i), dx.get(i));
+      }
+      for (int i = 0; i < members.size(); i++) {
+        pass.part(i).prepareBackward(dy.get(i), dx.get(i));
+      }
+      group.step(pass.backward());
+    } finally {
+      end();
     }
-    for (int i = 0; i < members.size(); i++) {
-      pass.part(i).prepareBackward(dy.get(i), dx.get(i));
-    }
-    runBackward(pass);
   }
 
   // ------------------------------------------------------------------------------------------------- one replica
@@ -151,11 +171,16 @@ public final class SyncBatchNormalization implements AutoCloseable {
    */
   public ForwardPass forward(Replica replica, DeviceTensor x, DeviceTensor y, boolean training) {
     LayerReplica member = member(replica);
-    member.checkTensor(x, "x");
-    member.checkSame(y, "y", x);
-    ForwardPass pass = take(member.passes(this));
-    pass.part(0).prepareForward(x, y, training);
-    return runForward(pass);
+    begin();
+    try {
+      member.checkTensor(x, "x");
+      member.checkSame(y, "y", x);
+      ForwardPass pass = member.passes(this).take();
+      pass.part(0).prepareForward(x, y, training);
+      return runForward(pass);
+    } finally {
+      end();
+    }
   }
 
   /**
@@ -172,11 +197,16 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * @see #backward(ForwardPass, List, List)
    */
   public void backward(ForwardPass pass, DeviceTensor dy, DeviceTensor dx) {
-    pass.requireOpen(this);
-    pass.requireParts(1);
-    pass.part(0).checkGradients(dy, dx);
-    pass.part(0).prepareBackward(dy, dx);
-    runBackward(pass);
+    begin();
+    try {
+      pass.requireOpen(this);
+      pass.requireParts(1);
+      pass.part(0).checkGradients(dy, dx);
+      pass.part(0).prepareBackward(dy, dx);
+      group.step(pass.backward());
+    } finally {
+      end();
+    }
   }
 
   // ---------------------------------------------------------------------------------------------------- variables
@@ -204,7 +234,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * zeros.
    */
   public DeviceTensor movingMean(Replica replica) {
-    return member(replica).movingMean();
+    return member(replica).movingMean().view();
   }
 
   /**
@@ -212,7 +242,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * starts with ones.
    */
   public DeviceTensor movingVariance(Replica replica) {
-    return member(replica).movingVariance();
+    return member(replica).movingVariance().view();
   }
 
   /**
@@ -234,16 +264,31 @@ public final class SyncBatchNormalization implements AutoCloseable {
     return require(member(replica).betaGradient(), "beta", "center");
   }
 
-  /** Releases the variables and passes. Idempotent. The layer's steps must be over. */
+  /**
+   * Releases the variables and passes, after waiting for what is enqueued. Idempotent.
+   *
+   * @throws IllegalStateException if another thread is in a call of the layer and stays there
+   */
   @Override
   public synchronized void close() {
-    if (!closed) {
-      closed = true;
-      group.forget(this);
-      List<Runnable> releases = new ArrayList<>(List.of(allRanks::close));
-      members.forEach(member -> releases.add(member::close));
-      Cleanup.runAll(releases);
+    if (closed) {
+      return;
     }
+    closed = true;
+    long deadline = System.nanoTime() + CLOSE_GRACE_NANOS;
+    while (callsUnderWay.get() > 0) {
+      if (System.nanoTime() > deadline) {
+        closed = false;
+        throw new IllegalStateException("another thread is in a call of " + this);
+      }
+      LockSupport.parkNanos(CLOSE_POLL_NANOS);
+    }
+    group.forget(this);
+    List<Runnable> releases = new ArrayList<>();
+    group.replicas().forEach(replica -> releases.add(() -> group.settle(replica)));
+    releases.add(allRanks::close);
+    members.forEach(member -> releases.add(member::close));
+    Cleanup.runAll(releases);
   }
 
   @Override
@@ -253,72 +298,29 @@ public final class SyncBatchNormalization implements AutoCloseable {
 
   // ------------------------------------------------------------------------------------------------------- inside
 
+  private void begin() {
+    callsUnderWay.incrementAndGet();
+    if (closed) {
+      end();
+      throw new IllegalStateException("the layer is closed");
+    }
+  }
+
+  private void end() {
+    callsUnderWay.decrementAndGet();
+  }
+
   private ForwardPass runForward(ForwardPass pass) {
     boolean done = false;
-    enter(pass);
     try {
-      if (pass.training()) {
-        for (PassPart part : pass.parts()) {
-          part.stats();
-        }
-        exchange(pass.rows());
-      }
-      for (PassPart part : pass.parts()) {
-        part.normalize();
-      }
+      group.step(pass.forward());
       done = true;
       return pass;
-    } catch (DeviceException | CollectiveException e) {
-      throw group.failed(e);
     } finally {
-      group.leave(pass.parts());
       if (!done) {
         pass.close();
       }
     }
-  }
-
-  private void enter(ForwardPass pass) {
-    try {
-      group.enter(pass.parts());
-    } catch (RuntimeException e) {
-      pass.close();
-      throw e;
-    }
-  }
-
-  private void runBackward(ForwardPass pass) {
-    group.enter(pass.parts());
-    try {
-      for (PassPart part : pass.parts()) {
-        part.backwardReduce();
-      }
-      if (pass.training()) {
-        exchange(pass.rows());
-      }
-      for (PassPart part : pass.parts()) {
-        part.backwardInput();
-      }
-    } catch (DeviceException | CollectiveException e) {
-      throw group.failed(e);
-    } finally {
-      group.leave(pass.parts());
-    }
-  }
-
-  private void exchange(Rows[] rows) {
-    if (group.size() > 1) {
-      group.devices().exchange(rows);
-    }
-  }
-
-  private ForwardPass take(PassPool pool) {
-    synchronized (this) {
-      if (closed) {
-        throw new IllegalStateException("the layer is closed");
-      }
-    }
-    return pool.take();
   }
 
   private LayerReplica member(Replica replica) {
@@ -330,6 +332,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
   }
 
   private void requireOnePerReplica(List<DeviceTensor> tensors, String name) {
+    Objects.requireNonNull(tensors, name);
     if (tensors.size() != members.size()) {
       throw new IllegalArgumentException(
           "%s has %d tensors, the group has %d replicas"
@@ -342,11 +345,13 @@ public final class SyncBatchNormalization implements AutoCloseable {
       throw new IllegalStateException(
           "the layer has no " + name + ": it was built with " + option + "(false)");
     }
-    return variable;
+    return variable.view();
   }
 
   /** Options by Keras' names, with Keras' defaults. */
   public static final class Builder {
+    private static final long MOST_CHANNELS = 1 << 28;
+
     private final ReplicaGroup group;
     private final long channels;
     private double momentum = 0.99;
@@ -356,8 +361,9 @@ public final class SyncBatchNormalization implements AutoCloseable {
 
     private Builder(ReplicaGroup group, long channels) {
       this.group = Objects.requireNonNull(group, "group");
-      if (channels < 1) {
-        throw new IllegalArgumentException("channels must be at least 1, not " + channels);
+      if (channels < 1 || channels > MOST_CHANNELS) {
+        throw new IllegalArgumentException(
+            "channels must be 1 to " + MOST_CHANNELS + ", not " + channels);
       }
       this.channels = channels;
     }

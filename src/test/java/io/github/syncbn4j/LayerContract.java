@@ -11,6 +11,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import org.assertj.core.data.Offset;
+import org.bytedeco.javacpp.FloatPointer;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -378,6 +379,76 @@ abstract class LayerContract {
 
   // ----------------------------------------------------------------------------------------------------- failures
 
+  @Test
+  void closingAVariable_leavesItToTheLayer() {
+    try (Job job = job(13, 0, 3, 8)) {
+      Replica replica = job.group.replica(0);
+      job.step();
+      List<Integer> y = bits(List.of(job.y.get(0).copyToHost()));
+      try (DeviceTensor gamma = job.layer.gamma(replica)) {
+        assertThat(gamma.copyToHost()).containsOnly(1f);
+      }
+      job.step();
+      assertThat(bits(List.of(job.y.get(0).copyToHost()))).isEqualTo(y);
+      DeviceTensor mean = job.layer.movingMean(replica);
+      job.layer.close();
+      assertThatThrownBy(mean::copyToHost)
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessageContaining("closed");
+      assertThatThrownBy(job::step)
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessage("the layer is closed");
+    }
+  }
+
+  @Test
+  void pointerThatIsTooShort_isRefused() {
+    try (ReplicaGroup group = group(1);
+        FloatPointer pointer = new FloatPointer(4)) {
+      assertIllegal(
+          () -> group.replica(0).wrap(pointer, DType.FLOAT32, 3, 2), "16 bytes", "needs 24");
+    }
+  }
+
+  @Test
+  void stepThatEndsEarly_failsTheGroup() {
+    ReplicaGroup group =
+        groupOf(1)
+            .trace(
+                line -> {
+                  throw new IllegalStateException("no trace");
+                })
+            .build();
+    Job job = new Job(group, SyncBatchNormalization.builder(group, 3).build(), 1, 0, 4);
+    assertThatThrownBy(job::step).isInstanceOf(IllegalStateException.class).hasMessage("no trace");
+    assertThatThrownBy(job::step)
+        .isInstanceOf(CollectiveException.class)
+        .hasMessage("the group has failed: no trace");
+    group.close();
+  }
+
+  @Tag("several")
+  @Test
+  void closingTheLayer_afterAReplicaIsLost_endsInTime() {
+    ReplicaGroup group = groupOf(2).timeout(Duration.ofMillis(500)).build();
+    Job job = new Job(group, SyncBatchNormalization.builder(group, 3).build(), 1, 0, 4, 4);
+    job.step(); // the ranks are connected: a later call need not wait on the host
+    try {
+      job.layer.forward(group.replica(0), job.xTensors.get(0), job.y.get(0), true);
+    } catch (CollectiveException e) {
+      assertThat(e).hasMessageContaining("did not come"); // where the host waits
+    }
+    long start = System.nanoTime();
+    job.layer.close();
+    assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofMillis(1500));
+    assertThat(group.failure()).isPresent();
+    try {
+      group.close();
+    } catch (CollectiveException e) {
+      assertThat(e).isSameAs(group.failure().get());
+    }
+  }
+
   @Tag("several")
   @Test
   void missingReplica_endsTheOthersInTime_andANewGroupWorks() throws Exception {
@@ -396,7 +467,9 @@ abstract class LayerContract {
     assertThatThrownBy(job::step)
         .isInstanceOf(CollectiveException.class)
         .hasMessageStartingWith("the group has failed");
-    assertThat(bits(job.state(group.replica(0)))).isEqualTo(bits(before));
+    for (Replica replica : group.replicas()) {
+      assertThat(bits(job.state(replica))).as("state of %s", replica).isEqualTo(bits(before));
+    }
     job.close();
     try (Job next = job(2, 0, 3, 4, 4)) {
       next.step();

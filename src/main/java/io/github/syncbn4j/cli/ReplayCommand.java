@@ -153,7 +153,7 @@ final class ReplayCommand implements Callable<Integer> {
     try {
       recording = Recording.of(Safetensors.read(file));
       if (!recording.recorded().name().isEmpty()) {
-        name = recording.recorded().name();
+        name = Lines.shortened(recording.recorded().name());
       }
       requireGpus(recording.recorded().replicas());
     } catch (SafetensorsException e) {

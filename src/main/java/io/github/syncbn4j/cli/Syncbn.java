@@ -52,6 +52,7 @@ public final class Syncbn implements Runnable {
   static CommandLine commandLine() {
     Syncbn syncbn = new Syncbn();
     return new CommandLine(syncbn)
+        .setExpandAtFiles(false)
         .setExecutionStrategy(Syncbn::run)
         .setParameterExceptionHandler(Syncbn::reportUsage)
         .setExecutionExceptionHandler((e, commandLine, parsed) -> syncbn.report(e, commandLine));

@@ -279,7 +279,7 @@ class ReplayRefusalTest {
     refused(
         edited.write(folder.resolve("none.safetensors")),
         null,
-        "channels must be at least 1, not 0");
+        "channels must be 1 to 268435456, not 0");
   }
 
   @Test

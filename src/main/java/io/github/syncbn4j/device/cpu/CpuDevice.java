@@ -59,8 +59,11 @@ final class CpuDevice implements Device {
     if (bytes == 0) {
       return 0;
     }
+    if (bytes > Long.MAX_VALUE - ALIGNMENT - Long.BYTES) {
+      throw new DeviceException(id, "malloc", 0, "no memory for " + bytes + " bytes");
+    }
     // The block's own address lies just below the aligned one.
-    try (Pointer block = Pointer.malloc(Math.addExact(bytes, ALIGNMENT + Long.BYTES))) {
+    try (Pointer block = Pointer.malloc(bytes + ALIGNMENT + Long.BYTES)) {
       if (block == null || block.isNull()) {
         throw new DeviceException(id, "malloc", 0, "no memory for " + bytes + " bytes");
       }

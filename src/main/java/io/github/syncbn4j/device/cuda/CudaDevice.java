@@ -98,18 +98,21 @@ final class CudaDevice implements Device {
       return 0;
     }
     int previous = enter();
-    try {
-      Pointer memory = new Address(0);
-      int error = cudart.cudaMalloc(memory, bytes);
-      if (error != cudart.cudaSuccess) {
-        cudart.cudaGetLastError();
-        throw new DeviceException(
-            id, "cudaMalloc of " + bytes + " bytes", error, CudaRuntime.describe(error));
-      }
-      return memory.address();
-    } finally {
+    Pointer memory = new Address(0);
+    int error = cudart.cudaMalloc(memory, bytes);
+    if (error != cudart.cudaSuccess) {
+      cudart.cudaGetLastError();
       leave(previous);
+      throw new DeviceException(
+          id, "cudaMalloc of " + bytes + " bytes", error, CudaRuntime.describe(error));
     }
+    try {
+      leave(previous);
+    } catch (DeviceException e) {
+      cudart.cudaFree(memory);
+      throw e;
+    }
+    return memory.address();
   }
 
   @Override

@@ -9,6 +9,8 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
 import org.bytedeco.cuda.global.nccl;
 import org.bytedeco.cuda.nccl.ncclComm;
@@ -30,6 +32,8 @@ final class NcclClique {
    */
   private static final Duration ABORT_TIMEOUT = Duration.ofSeconds(10);
 
+  private static final Duration CALL_GRACE = Duration.ofMillis(50);
+
   private final List<CudaDevice> devices;
   private final ncclComm[] communicators;
 
@@ -39,7 +43,13 @@ final class NcclClique {
    */
   private final PointerPointer<ncclComm> handles;
 
-  private boolean usable = true;
+  /**
+   * Threads in {@link #allReduce}: a communicator is freed under none of them, if they leave in
+   * time.
+   */
+  private final AtomicInteger callsUnderWay = new AtomicInteger();
+
+  private volatile boolean usable = true;
 
   NcclClique(List<CudaDevice> devices, Duration timeout) {
     Nccl.ensureAvailable();
@@ -72,6 +82,18 @@ final class NcclClique {
   }
 
   void allReduce(Rows[] rows) {
+    callsUnderWay.incrementAndGet();
+    try {
+      if (!usable) {
+        throw new CollectiveException("the communicators were aborted");
+      }
+      enqueueAll(rows);
+    } finally {
+      callsUnderWay.decrementAndGet();
+    }
+  }
+
+  private void enqueueAll(Rows[] rows) {
     if (rows.length == 1) {
       CudaDevice device = devices.get(rows[0].rank());
       int previous = device.enter();
@@ -120,7 +142,18 @@ final class NcclClique {
   synchronized void abort() {
     if (usable) {
       usable = false;
+      awaitCalls();
       onAllRanks("abort", ABORT_TIMEOUT, this::abort);
+    }
+  }
+
+  /**
+   * Calls that only enqueue end at once. One that waits for another rank is what the abort is for.
+   */
+  private void awaitCalls() {
+    long deadline = System.nanoTime() + CALL_GRACE.toNanos();
+    while (callsUnderWay.get() > 0 && System.nanoTime() < deadline) {
+      LockSupport.parkNanos(TimeUnit.MICROSECONDS.toNanos(50));
     }
   }
 
