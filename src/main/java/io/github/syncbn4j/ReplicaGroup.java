@@ -243,7 +243,7 @@ public final class ReplicaGroup implements AutoCloseable {
     try {
       Cleanup.runAll(releases);
     } catch (RuntimeException e) {
-      fail(e);
+      failure.compareAndSet(null, e); // there is nothing left to abort
     }
     RuntimeException known = failure.get();
     if (known != null && !failureSeen) {

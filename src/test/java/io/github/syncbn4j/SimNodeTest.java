@@ -223,6 +223,29 @@ class SimNodeTest {
     }
   }
 
+  @ParameterizedTest
+  @ValueSource(strings = {"cudaFree", "cudaStreamDestroy", "ncclCommDestroy", "cudaFreeHost"})
+  void releaseThatFails_isReported_andTheRestIsReleased(String function) {
+    Job job = job(0, 1);
+    SimNode.resetCalls();
+    SimNode.fail(function, 1, function.startsWith("nccl") ? 2 : SOME_ERROR);
+    try {
+      assertThatThrownBy(job::close)
+          .isInstanceOf(DeviceException.class)
+          .hasMessageContaining(function);
+    } finally {
+      SimNode.fail(function, 0, 0);
+    }
+    job.close();
+    Map<String, Long> left = live();
+    assertThat(left.entrySet().stream().filter(e -> e.getValue() > liveBefore.get(e.getKey())))
+        .as("%s, before %s", left, liveBefore)
+        .hasSizeLessThanOrEqualTo(1);
+    assertThat(SimNode.calls("cudaStreamDestroy")).isEqualTo(2);
+    assertThat(SimNode.calls("cudaFreeHost")).isEqualTo(2);
+    liveBefore = left; // what could not be released is not this test's leak
+  }
+
   @Test
   void outOfMemory_namesTheBytes_andTheGroupGoesOn() {
     try (Job job = job(0, 1)) {

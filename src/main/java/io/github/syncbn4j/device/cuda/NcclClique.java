@@ -64,6 +64,7 @@ final class NcclClique {
       onAllRanks(
           "connect",
           timeout,
+          true,
           rank -> {
             int result =
                 nccl.ncclCommInitRankConfig(
@@ -143,7 +144,7 @@ final class NcclClique {
     if (usable) {
       usable = false;
       awaitCalls();
-      onAllRanks("abort", ABORT_TIMEOUT, this::abort);
+      onAllRanks("abort", ABORT_TIMEOUT, false, this::abort);
     }
   }
 
@@ -171,6 +172,7 @@ final class NcclClique {
       onAllRanks(
           "close",
           ABORT_TIMEOUT,
+          false,
           rank ->
               Nccl.check(
                   devices.get(rank).id(),
@@ -181,13 +183,14 @@ final class NcclClique {
   }
 
   /**
-   * Runs a task for every rank, each on a thread of its own with the rank's device current, until
-   * all have ended or one has failed: the others may then wait for it for ever.
+   * Runs a task for every rank, each on a thread of its own with the rank's device current.
    *
+   * @param untilOneFails not to wait for the others when one has failed: they may wait for it for
+   *     ever
    * @throws RuntimeException what the first failing task threw
    * @throws CollectiveException if not all ended in time
    */
-  private void onAllRanks(String what, Duration timeout, IntConsumer task) {
+  private void onAllRanks(String what, Duration timeout, boolean untilOneFails, IntConsumer task) {
     List<CompletableFuture<Void>> ends = new ArrayList<>();
     CompletableFuture<Void> failure = new CompletableFuture<>();
     for (CudaDevice device : devices) {
@@ -200,9 +203,10 @@ final class NcclClique {
                 try {
                   device.enter();
                   task.accept(rank);
-                  end.complete(null);
                 } catch (RuntimeException | Error e) {
                   failure.completeExceptionally(e);
+                } finally {
+                  end.complete(null);
                 }
               },
               "syncbn-" + what + "-" + device.id());
@@ -211,9 +215,10 @@ final class NcclClique {
     }
     CompletableFuture<Void> all = CompletableFuture.allOf(ends.toArray(CompletableFuture[]::new));
     try {
-      CompletableFuture.anyOf(all, failure)
+      (untilOneFails ? CompletableFuture.anyOf(all, failure) : all)
           .orTimeout(timeout.toNanos(), TimeUnit.NANOSECONDS)
           .join();
+      failure.getNow(null);
     } catch (CompletionException e) {
       if (e.getCause() instanceof TimeoutException) {
         throw new CollectiveException(
