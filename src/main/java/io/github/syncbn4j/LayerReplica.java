@@ -43,16 +43,8 @@ final class LayerReplica implements AutoCloseable {
       workspace = device.allocate(bytes);
       device.zero(workspace, bytes);
     } catch (RuntimeException e) {
-      closeAfter(e);
+      Cleanup.after(e, this::close);
       throw e;
-    }
-  }
-
-  private void closeAfter(RuntimeException failure) {
-    try {
-      close();
-    } catch (RuntimeException e) {
-      failure.addSuppressed(e);
     }
   }
 

@@ -24,6 +24,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import java.util.stream.IntStream;
 import org.slf4j.Logger;
@@ -220,8 +221,7 @@ public final class ReplicaGroup implements AutoCloseable {
       }
       closed = true;
     }
-    awaitCalls(CALL_GRACE);
-    if (callsUnderWay.get() > 0) {
+    if (!awaited(() -> callsUnderWay.get() == 0, CALL_GRACE)) {
       fail(new CollectiveException("the group was closed while another thread was in a step"));
     }
     if (failure.get() == null) {
@@ -252,24 +252,26 @@ public final class ReplicaGroup implements AutoCloseable {
     }
   }
 
-  private void awaitCalls(Duration atMost) {
+  private static boolean awaited(BooleanSupplier condition, Duration atMost) {
     long deadline = System.nanoTime() + atMost.toNanos();
-    while (callsUnderWay.get() > 0 && System.nanoTime() < deadline) {
+    while (!condition.getAsBoolean()) {
+      if (System.nanoTime() > deadline) {
+        return false;
+      }
       LockSupport.parkNanos(PARK_NANOS);
     }
+    return true;
   }
 
   /** Releasing memory waits for the device: a device that never ends would make it hang. */
   private void awaitEndOfAborted() {
-    long deadline = System.nanoTime() + DRAIN_TIMEOUT.toNanos();
-    while (callsUnderWay.get() > 0 || !replicas.stream().allMatch(this::isOver)) {
-      if (System.nanoTime() > deadline) {
-        throw new IllegalStateException(
-            "a step is still under way %d s after the group was aborted; nothing is released"
-                .formatted(DRAIN_TIMEOUT.toSeconds()),
-            failure.get());
-      }
-      LockSupport.parkNanos(PARK_NANOS);
+    if (!awaited(
+        () -> callsUnderWay.get() == 0 && replicas.stream().allMatch(this::isOver),
+        DRAIN_TIMEOUT)) {
+      throw new IllegalStateException(
+          "a step is still under way %d s after the group was aborted; nothing is released"
+              .formatted(DRAIN_TIMEOUT.toSeconds()),
+          failure.get());
     }
   }
 
@@ -384,15 +386,11 @@ public final class ReplicaGroup implements AutoCloseable {
     } catch (DeviceException | CollectiveException e) {
       fail(e);
     }
-    long deadline = System.nanoTime() + DRAIN_TIMEOUT.toNanos();
-    while (!isOver(replica)) {
-      if (System.nanoTime() > deadline) {
-        throw new IllegalStateException(
-            "%s is stuck %d s after the group was aborted; its memory is not released"
-                .formatted(replica, DRAIN_TIMEOUT.toSeconds()),
-            failure.get());
-      }
-      LockSupport.parkNanos(PARK_NANOS);
+    if (!awaited(() -> isOver(replica), DRAIN_TIMEOUT)) {
+      throw new IllegalStateException(
+          "%s is stuck %d s after the group was aborted; its memory is not released"
+              .formatted(replica, DRAIN_TIMEOUT.toSeconds()),
+          failure.get());
     }
   }
 

@@ -73,11 +73,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
       }
       group.register(this);
     } catch (RuntimeException | Error e) {
-      try {
-        Cleanup.runAll(built.stream().<Runnable>map(member -> member::close).toList());
-      } catch (RuntimeException suppressed) {
-        e.addSuppressed(suppressed);
-      }
+      built.forEach(member -> Cleanup.after(e, member::close));
       throw e;
     }
   }

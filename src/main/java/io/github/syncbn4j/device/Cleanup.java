@@ -29,4 +29,13 @@ public final class Cleanup {
       throw first;
     }
   }
+
+  /** Releases what a failure leaves behind; what fails on the way is suppressed in it. */
+  public static void after(Throwable failure, Runnable release) {
+    try {
+      release.run();
+    } catch (RuntimeException e) {
+      failure.addSuppressed(e);
+    }
+  }
 }

@@ -32,11 +32,7 @@ public final class CudaDeviceGroup implements DeviceGroup {
         nccl = new NcclClique(devices, timeout);
       }
     } catch (RuntimeException e) {
-      try {
-        close();
-      } catch (RuntimeException suppressed) {
-        e.addSuppressed(suppressed);
-      }
+      Cleanup.after(e, this::close);
       throw e;
     }
   }

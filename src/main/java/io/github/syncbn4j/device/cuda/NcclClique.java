@@ -1,5 +1,6 @@
 package io.github.syncbn4j.device.cuda;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Rows;
 import java.time.Duration;
@@ -73,11 +74,7 @@ final class NcclClique {
             communicators[rank] = handles.get(ncclComm.class, rank);
           });
     } catch (RuntimeException e) {
-      try {
-        abort();
-      } catch (RuntimeException suppressed) {
-        e.addSuppressed(suppressed);
-      }
+      Cleanup.after(e, this::abort);
       throw e;
     }
   }
