@@ -1,68 +1,176 @@
-// syncbn_cpu_backward_input: dx = gamma / sigma * (dy - sum_dy / n - xhat * sum_dy_xhat / n); after an inference
-// forward dx = gamma / sigma * dy.
+// syncbn_cpu_backward_input: dx = gamma * r / sigma * (A * g - s / n - xhat * t / n), s and t the sums of A * g and
+// A * g * xhat over all ranks; after an inference forward, and of elements that do not count, dx = gamma * r / sigma *
+// A * g. A is the adjustment's scale or 1, g is dy, behind a ReLU 0 where v is not above 0.
 //
-// in   x, dy  [outer, channels] float32, any alignment; dx may be dy; inference does not read x
-//      gamma  [channels] float32 or absent
-//      saved  float64 [1 + 2 * channels]: total count n, mean, 1 / sigma
-//      rows   training: float64 [world_size][1 + 2 * channels] after the all-reduce
-// out  dx     [outer, channels] float32
+// in   x, dy  [outer, channels, inner] float32, float16, bfloat16 or float64, aligned to their elements; dx may be dy;
+//             inference without relu does not read x
+//      gamma, beta, adjust_scale, adjust_bias, mask  as in backward_reduce
+//      saved  float64 [5][channels]: count n, mean, 1 / sigma, r, d
+//      rows   training: float64 [world_size][backward row] after the all-reduce
+// out  dx     [outer, channels, inner]
 //
-// Algorithm: each thread adds up the rows of a tile's channels in rank order in float64 and makes a table of four
-//            float32 factors; the mean is a pair of floats, as in normalize. Element by element: deterministic.
-// Traffic:   reads x (training) and dy once, writes dx once, around the caches if large; rows once per thread.
+// Algorithm: each thread adds up the rows of a tile's channels in rank order in float64 and makes a table of five
+//            factors; the mean is a pair of floats, as in normalize. With a mask or an adjustment one element after the
+//            other. Element by element: deterministic.
+// Traffic:   reads x and dy once, writes dx once, around the caches if large; rows once per thread.
 #include "call.h"
 #include "rows.h"
 #include "table.h"
+#include "transform.h"
 
 namespace syncbn::cpu {
 namespace {
 
-struct Table {
-  alignas(64) float shift[kTableRoom];
-  alignas(64) float scale[kTableRoom];
-  alignas(64) float slope[kTableRoom];
-  alignas(64) float offset[kTableRoom];
+// The sums of a few channels, divided by their counts.
+struct Means {
+  double g[kRowChannels];
+  double g_xhat[kRowChannels];
+};
 
-  void make(const syncbn_backward_input_args &args, Range columns) {
-    for (int64_t first = columns.begin; first < columns.end; first += kRowChannels) {
-      const int count = static_cast<int>(columns.end - first < kRowChannels ? columns.end - first : kRowChannels);
-      make(args, first, count, static_cast<int>(first - columns.begin));
+// Calls each(means, first, count) for some channels, a few at a time.
+template <typename Each>
+void for_channels(const syncbn_backward_input_args &args, Range channels, const Each &each) {
+  const Saved saved(args.saved, args.channels);
+  Means means = {};
+  for (int64_t first = channels.begin; first < channels.end; first += kRowChannels) {
+    const int count = static_cast<int>(smaller(channels.end - first, kRowChannels));
+    if (args.training) {
+      merge_backward_rows(args, first, count, means.g, means.g_xhat);
+      for (int c = 0; c < count; ++c) {
+        const double n = saved.count[first + c];
+        means.g[c] = n == 0 ? 0 : means.g[c] / n;
+        means.g_xhat[c] = n == 0 ? 0 : means.g_xhat[c] / n;
+      }
     }
-    const int width = static_cast<int>(columns.end - columns.begin);
-    repeat_factor(shift, width);
-    repeat_factor(scale, width);
-    repeat_factor(slope, width);
-    repeat_factor(offset, width);
+    each(means, first, count);
   }
+}
 
- private:
-  void make(const syncbn_backward_input_args &args, int64_t first, int count, int at) {
-    const float *gamma = pointer<const float>(args.gamma);
-    const double *saved = pointer<const double>(args.saved);
-    const double *mean = saved + 1 + first;
-    const double *inverse = mean + args.channels;
-    double factor[kRowChannels];
-    for (int c = 0; c < count; ++c) {
-      factor[c] = gamma ? inverse[c] * static_cast<double>(gamma[first + c]) : inverse[c];
-      scale[at + c] = static_cast<float>(factor[c]);
-    }
-    if (!args.training) {
-      for (int c = 0; c < count; ++c) shift[at + c] = slope[at + c] = offset[at + c] = 0;
-      return;
-    }
-    double sum_dy[kRowChannels];
-    double sum_dy_xhat[kRowChannels];
-    merge_backward_rows(args, first, count, sum_dy, sum_dy_xhat);
-    for (int c = 0; c < count; ++c) {
-      const float high = static_cast<float>(mean[c]);
-      const double low = mean[c] - static_cast<double>(high);
-      const double per_x = -factor[c] * inverse[c] * (sum_dy_xhat[c] / saved[0]);
-      shift[at + c] = high;
-      slope[at + c] = static_cast<float>(per_x);
-      offset[at + c] = static_cast<float>(-factor[c] * (sum_dy[c] / saved[0]) - per_x * low);
+// dx = A * g * scale + ((x - shift) * slope + constant); the second term is that of elements that count.
+template <typename R>
+struct Factors {
+  Affine<R> value;  // v = (x - shift) * scale + offset, without adjustment
+  R slope;
+  R constant;
+
+  Factors() = default;
+  Factors(const syncbn_backward_input_args &args, int64_t channel, double mean_g, double mean_g_xhat) {
+    const Saved saved(args.saved, args.channels);
+    const double mean = saved.mean[channel];
+    const double inverse = saved.inverse[channel];
+    const double r = saved.r[channel];
+    const double gamma = parameter<R>(args.gamma, channel, 1);
+    value = Affine<R>(mean, inverse, r, saved.d[channel], gamma, parameter<R>(args.beta, channel, 0));
+    const double factor = inverse * r * gamma;
+    const double per_x = -factor * inverse * mean_g_xhat;
+    slope = static_cast<R>(per_x);
+    constant = static_cast<R>(-factor * mean_g - SplitMean<R>(mean).low_times(per_x));
+  }
+};
+
+template <typename R>
+struct Table {
+  alignas(64) R shift[kTableRoom];
+  alignas(64) R scale[kTableRoom];
+  alignas(64) R offset[kTableRoom];
+  alignas(64) R slope[kTableRoom];
+  alignas(64) R constant[kTableRoom];
+
+  void make(const syncbn_backward_input_args &args, const Map &map, Range channels) {
+    for_channels(args, channels, [&](const Means &means, int64_t first, int count) {
+      for (int c = 0; c < count; ++c) {
+        const Factors<R> factors(args, first + c, means.g[c], means.g_xhat[c]);
+        const int64_t at = first - channels.begin + c;
+        shift[at] = factors.value.shift;
+        scale[at] = factors.value.scale;
+        offset[at] = factors.value.offset;
+        slope[at] = factors.slope;
+        constant[at] = factors.constant;
+      }
+    });
+    for (R *factor : {shift, scale, offset, slope, constant}) {
+      to_table(map, static_cast<int>(channels.size()), factor);
     }
   }
 };
+
+template <typename T>
+void run_loops(const syncbn_backward_input_args &args, const Map &map) {
+  BackwardTensors<T> tensors;
+  tensors.x = args.training || args.relu ? pointer<const T>(args.x) : nullptr;
+  tensors.dy = pointer<const T>(args.dy);
+  tensors.dx = pointer<T>(args.dx);
+  tensors.relu = args.relu != 0;
+  tensors.training = args.training != 0;
+  // Lines of dy are in the cache when dx is written over it.
+  tensors.stream = args.dx != args.dy &&
+                   map.layout.elements() * static_cast<int64_t>(sizeof(T)) >= kStreamBytes / (tensors.x ? 3 : 2);
+  share(args.stream, map.tasks(), [&](Tasks &tasks) {
+    Table<Real<T>> table;
+    for_each_tile(
+        map, tasks, [&](Range channels) { table.make(args, map, channels); },
+        [&](Range rows, Range channels) {
+          for_each_run(map, rows, channels, [&](int64_t begin, int64_t elements, const Walk &walk) {
+            loops_of<T>().gradient(tensors, begin, elements,
+                                   {{table.shift, table.scale, table.offset}, table.slope, table.constant}, walk);
+          });
+        });
+  });
+}
+
+// With a mask or an adjustment, one element after the other.
+template <typename T>
+void run_single_elements(const syncbn_backward_input_args &args, const Map &map) {
+  using R = Real<T>;
+  const T *x = pointer<const T>(args.x);
+  const T *dy = pointer<const T>(args.dy);
+  T *dx = pointer<T>(args.dx);
+  const R *adjust_scale = pointer<const R>(args.adjust_scale);
+  const R *adjust_bias = pointer<const R>(args.adjust_bias);
+  const Mask mask(args);
+  const Saved saved(args.saved, args.channels);
+  share(args.stream, map.tasks(), [&](Tasks &tasks) {
+    Factors<R> factors[kTableEntries];
+    Value<R> values[kTableEntries];
+    const auto make = [&](Range channels) {
+      for_channels(args, channels, [&](const Means &means, int64_t first, int count) {
+        for (int64_t channel = first, c = 0; c < count; ++channel, ++c) {
+          const int64_t at = channel - channels.begin;
+          factors[at] = Factors<R>(args, channel, means.g[c], means.g_xhat[c]);
+          values[at] =
+              Value<R>(args, channel, saved.mean[channel], saved.inverse[channel], saved.r[channel], saved.d[channel]);
+        }
+      });
+    };
+    for_each_tile(map, tasks, make, [&](Range rows, Range channels) {
+      for_each_element(map.layout, rows, channels, [&](int64_t outer, int64_t channel, int64_t inner, int64_t index) {
+        const int64_t c = channel - channels.begin;
+        R g = value(dy[index]);
+        if (args.relu && !(values[c](value(x[index]), adjust_scale, adjust_bias, index) > 0)) g = 0;
+        if (adjust_scale) g *= adjust_scale[index];
+        R result = g * factors[c].value.scale;
+        if (args.training && mask.counts(outer, channel, inner)) {
+          result += (value(x[index]) - factors[c].value.shift) * factors[c].slope + factors[c].constant;
+        }
+        dx[index] = element<T>(result);
+      });
+    });
+  });
+}
+
+template <typename T>
+void run(const syncbn_backward_input_args &args) {
+  const Map map(Layout(args.outer, args.channels, args.inner));
+  if (args.mask || args.adjust_scale) {
+    run_single_elements<T>(args, map);
+  } else {
+    run_loops<T>(args, map);
+  }
+  if (args.training) {
+    accept_rows(pointer<const double>(args.rows), syncbn::backward_row_length(args.channels), args.world_size,
+                args.signature, args.control);
+  }
+}
 
 }  // namespace
 }  // namespace syncbn::cpu
@@ -71,36 +179,6 @@ extern "C" int32_t syncbn_cpu_backward_input(const syncbn_backward_input_args *a
   using namespace syncbn::cpu;
   if (const int status = syncbn::check(args, thread_error())) return status;
   const DefaultFloatEnvironment environment;
-
-  const Map map(args->outer, args->channels);
-  const float *x = pointer<const float>(args->x);
-  const float *dy = pointer<const float>(args->dy);
-  float *dx = pointer<float>(args->dx);
-  const int64_t tensors = args->training ? 3 : 2;
-  // Lines of dy are in the cache when dx is written over it.
-  const bool stream = dx != dy && map.outer * map.channels * 4 >= kStreamBytes / tensors;
-  share(args->stream, map.tasks(), [&](Tasks &tasks) {
-    Table table;
-    int period = 0;
-    map_tasks(
-        map, tasks,
-        [&](Range columns) {
-          table.make(*args, columns);
-          period = table_period(static_cast<int>(columns.end - columns.begin));
-        },
-        [&](int64_t begin, int64_t elements) {
-          if (args->training) {
-            loops().gradient(x + begin, dy + begin, dx + begin, elements,
-                             {table.shift, table.scale, table.slope, table.offset}, period, stream);
-          } else {
-            loops().normalize(dy + begin, dx + begin, elements, {table.shift, table.scale, table.offset}, period,
-                              stream);
-          }
-        });
-  });
-  if (args->training) {
-    accept_rows(pointer<const double>(args->rows), syncbn::kBackwardRowHead + 2 * args->channels, args->world_size,
-                args->signature, args->control);
-  }
+  with_element(args->dtype, [&](auto element) { run<decltype(element)>(*args); });
   return SYNCBN_OK;
 }

@@ -1,85 +1,186 @@
-// syncbn_cpu_backward_reduce: per channel, the sums of dy and of dy * (x - mean) / sigma of one replica's share.
+// syncbn_cpu_backward_reduce: per channel, the sums of A * g and of A * g * xhat of one replica's share, A the
+// adjustment's scale or 1, g the gradient behind the ReLU; the gradients of gamma and beta; and g itself.
 //
-// in   x, dy  [outer, channels] float32, any alignment
-//      saved  float64 [1 + 2 * channels]: total count, mean, 1 / sigma
-// out  rows   float64 [world_size][1 + 2 * channels] or absent: this rank's row, zeros in the others
-//      beta_grad, gamma_grad  [channels] float32 or absent: the same two sums
+// in   x, dy       [outer, channels, inner] float32, float16, bfloat16 or float64, aligned to their elements
+//      saved       float64 [5][channels]: count, mean, 1 / sigma, r, d
+//      mask        uint8 with strides, or absent
+//      relu_mask   uint8 [outer, channels, inner]; absent: v is computed again
+//      gamma, beta, adjust_scale, adjust_bias  as in normalize
+// out  rows        float64 [world_size][backward row] or absent: this rank's row, zeros in the others
+//      beta_grad, gamma_grad  [channels] of the parameters' type, or absent
+//      dresidual   [outer, channels, inner] or absent: g; may be dy
 //
-// Algorithm: as stats, with sums of dy and of dy * (x - high) in float32 within a block, high being the mean rounded to
-//            float32: what was rounded off and 1 / sigma are applied once per channel in float64. Deterministic.
-// Tasks:     one lane in one tile of columns.
-// Traffic:   reads x and dy once; writes 16 bytes per lane and channel, and rows.
+// Algorithm: as stats, with sums of g and g * (x - high) in float32 (float64 for float64 tensors) within a block, high
+//            being the mean rounded to float32: what was rounded off and 1 / sigma are applied once per channel in
+//            float64. With a mask or an adjustment one element after the other, in float64. Deterministic.
+// Tasks:     one lane in one tile of channels.
+// Traffic:   reads x and dy (and relu_mask) once; writes dresidual once, 16 bytes per lane and channel, and rows.
 #include <string.h>
 
 #include "call.h"
-#include "lanes.h"
 #include "loops.h"
 #include "pool.h"
+#include "sums.h"
+#include "transform.h"
 
 namespace syncbn::cpu {
 namespace {
 
-struct Tensors {
-  const float *x;
-  const float *dy;
-};
+// Of a lane and a channel: what is summed. The last two differ from the first, and from 0, with an adjustment.
+enum { kSum, kProduct, kPlain, kBias, kValues };  // A g, A g (x - mean), g, g * adjust_bias
+static_assert(kValues <= kLaneValues);
 
-// The two sums of `rows` rows of `columns` columns.
-void lane_products(Tensors at, int64_t stride, int64_t rows, int columns, const float *shift, double *sum_dy,
-                   double *sum_product) {
-  alignas(64) float sums[kTileColumns];
-  alignas(64) float products[kTileColumns];
-  for (int c = 0; c < columns; ++c) sum_dy[c] = sum_product[c] = 0;
-  for (int64_t row = 0; row < rows; row += kBlockRows) {
-    const int block_rows = rows - row < kBlockRows ? static_cast<int>(rows - row) : kBlockRows;
-    for (int c = 0; c < columns; ++c) sums[c] = products[c] = 0;
-    loops().products(at.x + row * stride, at.dy + row * stride, stride, block_rows, columns, shift, sums, products);
-    for (int c = 0; c < columns; ++c) {
-      sum_dy[c] += static_cast<double>(sums[c]);
-      sum_product[c] += static_cast<double>(products[c]);
+Gate gate_of(const syncbn_backward_reduce_args &args) {
+  return !args.relu ? Gate::kOpen : args.relu_mask ? Gate::kBytes : Gate::kValue;
+}
+
+// The sums of a lane in a tile of channels: value i of a channel is at out + i * args.channels.
+template <typename T>
+void sum_lane(const syncbn_backward_reduce_args &args, const Lanes &lanes, Range rows, Range channels, double *out) {
+  using R = Real<T>;
+  alignas(64) R shift[kTileColumns];
+  alignas(64) R scale[kTileColumns];
+  alignas(64) R offset[kTileColumns];
+  alignas(64) R sums[kTileColumns];
+  alignas(64) R products[kTileColumns];
+  const Saved saved(args.saved, args.channels);
+  const int count = static_cast<int>(channels.size());
+  double *sum = out + kSum * args.channels;
+  double *product = out + kProduct * args.channels;
+  for (int c = 0; c < count; ++c) {
+    const int64_t channel = channels.begin + c;
+    const Affine<R> affine(saved.mean[channel], saved.inverse[channel], saved.r[channel], saved.d[channel],
+                           parameter<R>(args.gamma, channel, 1), parameter<R>(args.beta, channel, 0));
+    shift[c] = affine.shift;
+    scale[c] = affine.scale;
+    offset[c] = affine.offset;
+    sum[c] = product[c] = 0;
+  }
+  for (R *factor : {shift, scale, offset}) spread_to_sums(lanes, count, factor);
+
+  ReduceTensors<T> tensors;
+  tensors.x = pointer<const T>(args.x);
+  tensors.dy = pointer<const T>(args.dy);
+  tensors.dresidual = pointer<T>(args.dresidual);
+  tensors.relu_mask = pointer<const uint8_t>(args.relu_mask);
+  tensors.gate = gate_of(args);
+  for_each_block(lanes, rows, [&](Range block) {
+    const int columns = count * lanes.width() * lanes.super_row;
+    for (int i = 0; i < columns; ++i) sums[i] = products[i] = 0;
+    for_each_matrix(
+        lanes, block, channels, [&](int64_t begin, int64_t stride, int matrix_rows, int matrix_columns, int column) {
+          loops_of<T>().products(tensors, begin, stride, matrix_rows, matrix_columns,
+                                 {shift + column, scale + column, offset + column}, sums + column, products + column);
+        });
+    add_columns<T>(lanes, count, sums, sum);
+    add_columns<T>(lanes, count, products, product);
+  });
+  // x was compared with the high part of the mean.
+  for (int c = 0; c < count; ++c) product[c] -= SplitMean<R>(saved.mean[channels.begin + c]).low_times(sum[c]);
+}
+
+// The same with a mask or an adjustment.
+template <typename T>
+void sum_single_elements(const syncbn_backward_reduce_args &args, const Lanes &lanes, Range rows, Range channels,
+                         double *out) {
+  using R = Real<T>;
+  const T *x = pointer<const T>(args.x);
+  const T *dy = pointer<const T>(args.dy);
+  T *dresidual = pointer<T>(args.dresidual);
+  const uint8_t *relu_mask = pointer<const uint8_t>(args.relu_mask);
+  const R *adjust_scale = pointer<const R>(args.adjust_scale);
+  const R *adjust_bias = pointer<const R>(args.adjust_bias);
+  const Gate gate = gate_of(args);
+  const Mask mask(args);
+  const Saved saved(args.saved, args.channels);
+  Value<R> values[kTileColumns];
+  for (int64_t c = 0; c < channels.size(); ++c) {
+    const int64_t channel = channels.begin + c;
+    values[c] =
+        Value<R>(args, channel, saved.mean[channel], saved.inverse[channel], saved.r[channel], saved.d[channel]);
+    for (int i = 0; i < kValues; ++i) out[i * args.channels + c] = 0;
+  }
+  for_each_element(lanes.layout, rows, channels, [&](int64_t outer, int64_t channel, int64_t inner, int64_t index) {
+    const int64_t c = channel - channels.begin;
+    double g = static_cast<double>(value(dy[index]));
+    if (gate == Gate::kBytes && relu_mask[index] == 0) g = 0;
+    if (gate == Gate::kValue && !(values[c](value(x[index]), adjust_scale, adjust_bias, index) > 0)) g = 0;
+    if (dresidual) dresidual[index] = element<T>(static_cast<R>(g));
+    // What does not count may be anything.
+    if (g == 0 && !mask.counts(outer, channel, inner)) return;
+    const double scaled = adjust_scale ? static_cast<double>(adjust_scale[index]) * g : g;
+    double *sums = out + c;
+    sums[kSum * args.channels] += scaled;
+    sums[kProduct * args.channels] += scaled * (static_cast<double>(value(x[index])) - saved.mean[channel]);
+    if (!adjust_scale) return;
+    sums[kPlain * args.channels] += g;
+    sums[kBias * args.channels] += static_cast<double>(adjust_bias[index]) * g;
+  });
+}
+
+// Of the sums of the whole share, at `sums`: the gradients, and the row.
+template <typename R>
+void write_results(const syncbn_backward_reduce_args &args, const double *sums) {
+  const int64_t channels = args.channels;
+  const bool elements = syncbn::has_elements(args.outer, args.inner);
+  const Saved saved(args.saved, channels);
+  R *gamma_grad = pointer<R>(args.gamma_grad);
+  R *beta_grad = pointer<R>(args.beta_grad);
+  double *row = nullptr;
+  if (double *rows = pointer<double>(args.rows)) {
+    const int64_t row_length = syncbn::backward_row_length(channels);
+    memset(rows, 0, static_cast<size_t>(args.world_size * row_length) * sizeof(double));
+    row = rows + args.rank * row_length;
+    row[0] = args.signature;
+    row += syncbn::kBackwardRowHead;
+  }
+  // Nothing summed is 0, also where a factor is infinite or NaN; behind a mask that may be any channel.
+  const bool may_be_nothing = !elements || args.mask;
+  const auto scaled = [may_be_nothing](double sum, double factor) {
+    return may_be_nothing && sum == 0 ? 0 : sum * factor;
+  };
+  for (int64_t c = 0; c < channels; ++c) {
+    const double sum = elements ? sums[kSum * channels + c] : 0;
+    const double product = elements ? sums[kProduct * channels + c] : 0;
+    const double sum_xhat = scaled(product, saved.inverse[c]);
+    const double plain = elements && args.adjust_scale ? sums[kPlain * channels + c] : sum;
+    const double bias = elements && args.adjust_scale ? sums[kBias * channels + c] : 0;
+    if (row) {
+      row[c] = sum;
+      row[channels + c] = sum_xhat;
     }
+    if (beta_grad) beta_grad[c] = static_cast<R>(plain);
+    // The factor of gamma is (xhat * r + d) * adjust_scale + adjust_bias.
+    if (gamma_grad)
+      gamma_grad[c] =
+          static_cast<R>(scaled(sum_xhat, saved.r[c]) + (saved.d[c] == 0 ? 0 : scaled(sum, saved.d[c])) + bias);
   }
 }
 
-// The two sums of one task, at columns.begin of sum_dy and sum_product.
-void run_task(const Lanes &lanes, int64_t task, Tensors tensors, const double *mean, double *sum_dy,
-              double *sum_product) {
-  alignas(64) float shift[kTileColumns];
-  const Range rows = lanes.rows(task);
-  const Range columns = lanes.columns(task);
-  const int width = static_cast<int>(columns.end - columns.begin);
-  const int64_t supers = (rows.end - rows.begin) / lanes.super_row;
-  const int64_t rest = (rows.end - rows.begin) % lanes.super_row;
-  const int64_t offset = rows.begin * lanes.channels + columns.begin;
-  const Tensors begin = {tensors.x + offset, tensors.dy + offset};
-  sum_dy += columns.begin;
-  sum_product += columns.begin;
-  const int super_columns = lanes.super_row * width;
-  for (int c = 0; c < super_columns; ++c) shift[c] = static_cast<float>(mean[columns.begin + c % width]);
-  if (lanes.super_row == 1) {
-    lane_products(begin, lanes.channels, supers, width, shift, sum_dy, sum_product);
-    return;
-  }
-  alignas(64) double column_dy[kTileColumns];
-  alignas(64) double column_product[kTileColumns];
-  const int64_t rest_offset = supers * super_columns;
-  lane_products({begin.x + rest_offset, begin.dy + rest_offset}, lanes.channels, rest, width, shift, sum_dy,
-                sum_product);
-  lane_products(begin, super_columns, supers, super_columns, shift, column_dy, column_product);
-  for (int repeat = 0; repeat < lanes.super_row; ++repeat) {
-    for (int c = 0; c < width; ++c) {
-      sum_dy[c] += column_dy[repeat * width + c];
-      sum_product[c] += column_product[repeat * width + c];
+template <typename T>
+void run(const syncbn_backward_reduce_args &args) {
+  double *workspace = pointer<double>(args.workspace);
+  if (syncbn::has_elements(args.outer, args.inner)) {
+    const Lanes lanes(Layout(args.outer, args.channels, args.inner));
+    const bool single = args.mask || args.adjust_scale;
+    const int64_t length = args.channels * (single ? kValues : kPlain);
+    share(args.stream, lanes.tasks(), [&](Tasks &tasks) {
+      for (int64_t task; (task = tasks.next()) >= 0;) {
+        const Range tile = lanes.channels(task);
+        double *out = workspace + lanes.lane(task) * length + tile.begin;
+        if (single) {
+          sum_single_elements<T>(args, lanes, lanes.rows(task), tile, out);
+        } else {
+          sum_lane<T>(args, lanes, lanes.rows(task), tile, out);
+        }
+      }
+    });
+    // In order, in the first lane's place.
+    for (int64_t lane = 1; lane < lanes.lanes; ++lane) {
+      for (int64_t i = 0; i < length; ++i) workspace[i] += workspace[lane * length + i];
     }
   }
-}
-
-// Adds up the lanes in order, in the first lane's place.
-void merge_lanes(const Lanes &lanes, double *workspace) {
-  const int64_t length = kLaneValues * lanes.channels;
-  for (int64_t lane = 1; lane < lanes.lanes; ++lane) {
-    for (int64_t i = 0; i < length; ++i) workspace[i] += workspace[lane * length + i];
-  }
+  write_results<Real<T>>(args, workspace);
 }
 
 }  // namespace
@@ -89,37 +190,6 @@ extern "C" int32_t syncbn_cpu_backward_reduce(const syncbn_backward_reduce_args 
   using namespace syncbn::cpu;
   if (const int status = syncbn::check(args, thread_error())) return status;
   const DefaultFloatEnvironment environment;
-
-  const int64_t channels = args->channels;
-  const double *mean = pointer<const double>(args->saved) + 1;
-  const double *inverse = mean + channels;
-  double *workspace = pointer<double>(args->workspace);
-  const Lanes lanes(args->outer, channels);
-  share(args->stream, lanes.tasks(), [&](Tasks &tasks) {
-    for (int64_t task; (task = tasks.next()) >= 0;) {
-      double *sum_dy = workspace + lanes.lane(task) * kLaneValues * channels;
-      run_task(lanes, task, {pointer<const float>(args->x), pointer<const float>(args->dy)}, mean, sum_dy,
-               sum_dy + channels);
-    }
-  });
-  merge_lanes(lanes, workspace);
-
-  double *sum_dy = workspace;
-  double *sum_dy_xhat = workspace + channels;
-  for (int64_t c = 0; c < channels; ++c) {
-    const double low = mean[c] - static_cast<double>(static_cast<float>(mean[c]));
-    sum_dy_xhat[c] = args->outer > 0 ? (sum_dy_xhat[c] - low * sum_dy[c]) * inverse[c] : 0;
-  }
-  float *beta_grad = pointer<float>(args->beta_grad);
-  float *gamma_grad = pointer<float>(args->gamma_grad);
-  for (int64_t c = 0; beta_grad && c < channels; ++c) beta_grad[c] = static_cast<float>(sum_dy[c]);
-  for (int64_t c = 0; gamma_grad && c < channels; ++c) gamma_grad[c] = static_cast<float>(sum_dy_xhat[c]);
-  if (double *rows = pointer<double>(args->rows)) {
-    const int64_t row_length = syncbn::kBackwardRowHead + 2 * channels;
-    memset(rows, 0, static_cast<size_t>(args->world_size * row_length) * sizeof(double));
-    double *row = rows + args->rank * row_length;
-    row[0] = args->signature;
-    memcpy(row + syncbn::kBackwardRowHead, workspace, static_cast<size_t>(2 * channels) * sizeof(double));
-  }
+  with_element(args->dtype, [&](auto element) { run<decltype(element)>(*args); });
   return SYNCBN_OK;
 }

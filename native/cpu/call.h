@@ -5,6 +5,7 @@
 #include <cfenv>
 
 #include "common/check.h"
+#include "element.h"
 #include "syncbn.h"
 
 namespace syncbn::cpu {
@@ -31,6 +32,21 @@ class DefaultFloatEnvironment {
 template <typename T>
 T *pointer(syncbn_address address) {
   return reinterpret_cast<T *>(address);
+}
+
+// Calls f(an element of the type).
+template <typename F>
+void with_element(int32_t dtype, const F &f) {
+  switch (dtype) {
+    case SYNCBN_FLOAT32:
+      return f(float{});
+    case SYNCBN_FLOAT16:
+      return f(Half{});
+    case SYNCBN_BFLOAT16:
+      return f(Bfloat16{});
+    default:
+      return f(double{});
+  }
 }
 
 }  // namespace syncbn::cpu

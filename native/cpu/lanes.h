@@ -1,36 +1,43 @@
-// Which rows are summed together? The fixed tree of additions that makes a result depend on its shape alone.
+// Which elements are summed together? The fixed tree of additions that makes a result depend on its shape alone.
 //
-// A tensor [outer, channels] is cut into lanes, runs of rows that are summed up on their own and merged in order. A
-// lane is cut into blocks, which are summed in float32 relative to a shift close to the mean and then added to the
-// lane's float64 sums. Neither depends on the number of threads or on the instruction set.
+// The rows of a tensor are cut into lanes, which are summed up on their own and merged in order. A lane is cut into
+// blocks. A block is summed in the tensor's own precision, in columns: where inner is small a column is one [channel,
+// inner] of all rows, where it is large a channel's elements are dealt to kRunColumns columns. The columns of a channel
+// are then added to the lane's float64 sums. Nothing depends on the number of threads or on the instruction set.
 #ifndef SYNCBN_CPU_LANES_H
 #define SYNCBN_CPU_LANES_H
 
 #include <stdint.h>
 
+#include "layout.h"
+
 namespace syncbn::cpu {
 
 // Columns that a task works on at once: what its sums and tables take of the thread's stack and first-level cache.
 constexpr int kTileColumns = 2048;
+// A shorter run does not pay for a beginning and an end of its own.
+constexpr int64_t kMinRun = 256;
+constexpr int kRunColumns = 64;
+
 // Rows summed in float32. At most 24 additions follow one another within it (loops.inc), which bounds the relative
 // error of a sum of squares by 2^-19; it is ten times smaller as a rule.
 constexpr int kBlockRows = 128;
-// Float64 values per channel that a lane leaves in the workspace.
-constexpr int64_t kLaneValues = 2;
+// Additions to a column's sum in a block of runs, the last 8 of those 24.
+constexpr int64_t kBlockChains = 8;
+// Rows that loops.inc sums up before it adds to a column's sum.
+constexpr int kChain = 16;
+// Float64 values per channel that a lane may leave in the workspace.
+constexpr int64_t kLaneValues = 4;
 
 constexpr int64_t kMaxLanes = 64;
-// Fewer rows or elements are not worth the merge of another lane.
-constexpr int64_t kMinLaneRows = 128;
-constexpr int64_t kMinLaneElements = 8192;
+// Fewer elements, of a channel or of a task, are not worth the merge of another lane.
+constexpr int64_t kMinLaneChannelElements = 128;
+constexpr int64_t kMinTaskElements = 16384;
 // Lanes times channels, so that the workspace of many channels stays small: these are parallel by tiles of columns.
 constexpr int64_t kMaxLaneChannels = 32768;
 
 // Floats in the widest vector.
 constexpr int kMaxVector = 16;
-
-constexpr int64_t clamp(int64_t value, int64_t low, int64_t high) {
-  return value < low ? low : value > high ? high : value;
-}
 
 constexpr int64_t max_lanes(int64_t channels) { return clamp(kMaxLaneChannels / channels, 1, kMaxLanes); }
 
@@ -38,73 +45,50 @@ constexpr int64_t workspace_bytes(int64_t channels) {
   return max_lanes(channels) * kLaneValues * channels * static_cast<int64_t>(sizeof(double));
 }
 
-// Rows that are treated as one: so few channels fill whole vectors, and groups of them that the loops keep in
-// registers.
-constexpr int rows_per_super_row(int64_t channels) {
+// Rows that are treated as one: so few columns fill whole vectors, and groups of them that the loops keep in registers.
+constexpr int rows_per_super_row(int64_t columns) {
   constexpr int64_t kGroup = 64;
   constexpr int64_t kMaxColumns = 1024;
+  if (columns > kMaxColumns) return 1;
   int64_t rows = 1;
-  while (rows * channels % kGroup != 0) rows *= 2;
+  while (rows * columns % kGroup != 0) rows *= 2;
   // Where that is too wide, whole vectors at least.
-  while (rows * channels > kMaxColumns && rows > 1 && rows * channels % (2 * kMaxVector) == 0) rows /= 2;
-  return rows * channels <= kMaxColumns ? static_cast<int>(rows) : 1;
+  while (rows * columns > kMaxColumns && rows > 1 && rows * columns % (2 * kMaxVector) == 0) rows /= 2;
+  return rows * columns <= kMaxColumns ? static_cast<int>(rows) : 1;
 }
 
-struct Range {
-  int64_t begin;
-  int64_t end;
-};
-
-// Part `index` of `parts` of [0, length), cut at multiples of `unit`. The last part takes what is left over.
-constexpr Range part(int64_t length, int64_t unit, int64_t parts, int64_t index) {
-  const int64_t units = length / unit;
-  const int64_t each = units / parts;
-  const int64_t more = units % parts;
-  const int64_t begin = (index * each + (index < more ? index : more)) * unit;
-  const int64_t next = index + 1;
-  const int64_t end = next == parts ? length : (next * each + (next < more ? next : more)) * unit;
-  return {begin, end};
-}
-
-// How one [outer, channels] tensor is cut. A task is one lane in one tile of columns.
+// How one tensor is cut; it has elements. A task is one lane in one tile of channels.
 struct Lanes {
-  int64_t outer;
-  int64_t channels;
+  Layout layout;
+  bool runs;      // whether a channel's runs are summed on their own
   int super_row;  // in rows
-  int64_t lanes;  // >= 1
-  int64_t tiles;
+  Tiles tiles;
+  int64_t lanes;       // >= 1
+  int64_t block_rows;  // of a lane
 
-  constexpr Lanes(int64_t outer, int64_t channels)
-      : outer(outer),
-        channels(channels),
-        super_row(rows_per_super_row(channels)),
-        lanes(clamp(outer / kMinLaneRows < outer * channels / kMinLaneElements ? outer / kMinLaneRows
-                                                                               : outer * channels / kMinLaneElements,
-                    1, max_lanes(channels))),
-        tiles((channels + kTileColumns - 1) / kTileColumns) {}
+  constexpr explicit Lanes(const Layout &layout)
+      : layout(layout),
+        runs(layout.inner >= kMinRun),
+        super_row(runs ? 1 : rows_per_super_row(layout.channels * layout.inner)),
+        tiles(layout, kTileColumns / width()),
+        lanes(clamp(smaller(layout.rows() / divide_up(kMinLaneChannelElements, layout.piece),
+                            layout.elements() / tiles.count() / kMinTaskElements),
+                    1, smaller(max_lanes(layout.channels), larger(kMaxLanes / tiles.count(), 1)))),
+        block_rows(runs ? larger(kBlockChains / chains(layout.piece), 1) : kBlockRows * super_row) {}
 
-  constexpr int64_t tasks() const { return lanes * tiles; }
-  constexpr int64_t lane(int64_t task) const { return task / tiles; }
-  constexpr Range rows(int64_t task) const { return part(outer, super_row, lanes, lane(task)); }
-  constexpr Range columns(int64_t task) const {
-    const int64_t begin = task % tiles * kTileColumns;
-    return {begin, begin + kTileColumns < channels ? begin + kTileColumns : channels};
-  }
-};
+  constexpr int64_t tasks() const { return lanes * tiles.count(); }
+  constexpr int64_t lane(int64_t task) const { return task / tiles.count(); }
+  constexpr Range lane_rows(int64_t lane) const { return part(layout.rows(), super_row, lanes, lane); }
+  constexpr Range rows(int64_t task) const { return lane_rows(lane(task)); }
+  constexpr Range channels(int64_t task) const { return tiles[task % tiles.count()]; }
 
-// Element count, mean and sum of squared deviations of some channels: those of `a` and of `b` together (Chan). Written
-// so that a constant channel keeps its mean, and that nothing is divided per channel.
-struct Merge {
-  double mean_weight;  // of the difference of the means
-  double m2_weight;    // of its square
+  // The columns of a channel. Those of a tile are [super_row][channels][width].
+  constexpr int width() const { return runs ? kRunColumns : static_cast<int>(layout.inner); }
 
-  Merge(double count_a, double count_b)
-      : mean_weight(count_b / (count_a + count_b)), m2_weight(count_a * (count_b / (count_a + count_b))) {}
-
-  void operator()(double &mean, double &m2, double mean_b, double m2_b) const {
-    const double delta = mean_b - mean;
-    mean += delta * mean_weight;
-    m2 += m2_b + delta * delta * m2_weight;
+ private:
+  // Additions to a column's sum per row: for each chain, and for what does not fill all columns.
+  static constexpr int64_t chains(int64_t piece) {
+    return divide_up(piece / kRunColumns, kChain) + (piece % kRunColumns != 0);
   }
 };
 

@@ -12,7 +12,7 @@ const Loops &choose() {
   const bool baseline = limit != nullptr && strcmp(limit, kBaselineLoops.name) == 0;
   const bool avx2 = limit != nullptr && strcmp(limit, kAvx2Loops.name) == 0;
   if (!baseline && !avx2 && __builtin_cpu_supports("avx512f")) return kAvx512Loops;
-  if (!baseline && __builtin_cpu_supports("avx2")) return kAvx2Loops;
+  if (!baseline && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return kAvx2Loops;
 #endif
   return kBaselineLoops;
 }

@@ -7,46 +7,103 @@
 
 #include <stdint.h>
 
+#include "element.h"
+
 namespace syncbn::cpu {
 
-// y = (x - shift) * scale + offset, per column.
+// Where a gradient passes a ReLU.
+enum class Gate {
+  kOpen,   // there was no ReLU
+  kBytes,  // where relu_mask is not 0
+  kValue   // where the value before the ReLU, computed again, is above 0
+};
+
+// v = (x - shift) * scale + offset, per column.
+template <typename R>
 struct AffineTable {
-  const float *shift;
-  const float *scale;
-  const float *offset;
+  const R *shift;
+  const R *scale;
+  const R *offset;
 };
 
-// dx = dy * scale + ((x - shift) * slope + offset), per column.
+// dx = g * scale + ((x - shift) * slope + constant), per column; gate: v = (x - shift) * scale + offset.
+template <typename R>
 struct GradientTable {
-  const float *shift;
-  const float *scale;
-  const float *slope;
-  const float *offset;
+  AffineTable<R> value;
+  const R *slope;
+  const R *constant;
 };
 
-// A table serves a run of elements, of which element i takes column i % period. So that a vector may begin at any
-// column, the arrays go on for kTableOverlap entries after the period, with those from its start. period >=
-// kTableOverlap.
+// How the elements of a run find their entries of a table. After the last entry comes the first again: so that a vector
+// may begin anywhere, the arrays go on for kTableOverlap entries after `period`, with those from their start.
+struct Walk {
+  int period;     // entries
+  int64_t inner;  // 0: an entry for each element. Otherwise >= kTableOverlap: kTableOverlap equal entries for each
+                  // `inner` elements. A vector that begins in one channel and ends in the next begins so many entries
+                  // before the next one's as it has elements of the first.
+};
 constexpr int kTableOverlap = 16;
 
-struct Loops {
-  const char *name;
+template <typename T>
+struct ForwardTensors {
+  const T *x;
+  T *y;
+  const T *residual;   // or null
+  uint8_t *relu_mask;  // or null
+  bool relu;
+  bool stream;  // write y around the caches
+};
+
+template <typename T>
+struct ReduceTensors {
+  const T *x;
+  const T *dy;
+  T *dresidual;  // out: g; or null
+  const uint8_t *relu_mask;
+  Gate gate;
+};
+
+template <typename T>
+struct BackwardTensors {
+  const T *x;  // null: dx = g * scale, and the gate is open
+  const T *dy;
+  T *dx;
+  bool relu;      // g is dy where v > 0, else 0; otherwise g is dy
+  bool training;  // false: dx = g * scale
+  bool stream;
+};
+
+// offset, begin: of the elements in the tensors.
+template <typename T>
+struct ElementLoops {
+  using R = Real<T>;
 
   // sums += sum of (x - shift) and squares += sum of (x - shift)^2 over the rows, per column. Row r is at x + r *
   // stride.
-  void (*moments)(const float *x, int64_t stride, int rows, int columns, const float *shift, float *sums,
-                  float *squares);
+  void (*moments)(const T *x, int64_t stride, int rows, int columns, const R *shift, R *sums, R *squares);
 
-  // sums += sum of dy and products += sum of dy * (x - shift) over the rows, per column.
-  void (*products)(const float *x, const float *dy, int64_t stride, int rows, int columns, const float *shift,
-                   float *sums, float *products);
+  // sums += sum of g and products += sum of g * (x - shift) over the rows, per column.
+  void (*products)(const ReduceTensors<T> &tensors, int64_t offset, int64_t stride, int rows, int columns,
+                   const AffineTable<R> &table, R *sums, R *products);
 
-  // stream: write y around the caches. x and y may be the same.
-  void (*normalize)(const float *x, float *y, int64_t elements, const AffineTable &table, int period, bool stream);
+  // totals[c] += the sum of columns [c * width, (c + 1) * width).
+  void (*fold)(const R *columns, int channels, int width, double *totals);
+
+  // y = v + residual, or its positive part. y may be x or residual.
+  void (*normalize)(const ForwardTensors<T> &tensors, int64_t begin, int64_t elements, const AffineTable<R> &table,
+                    const Walk &walk);
 
   // dy and dx may be the same.
-  void (*gradient)(const float *x, const float *dy, float *dx, int64_t elements, const GradientTable &table, int period,
-                   bool stream);
+  void (*gradient)(const BackwardTensors<T> &tensors, int64_t begin, int64_t elements, const GradientTable<R> &table,
+                   const Walk &walk);
+};
+
+struct Loops {
+  const char *name;
+  ElementLoops<float> float32;
+  ElementLoops<Half> float16;
+  ElementLoops<Bfloat16> bfloat16;
+  ElementLoops<double> float64;
 };
 
 extern const Loops kBaselineLoops;
@@ -58,6 +115,19 @@ extern const Loops kAvx512Loops;
 // The widest that the processor has. The environment variable SYNCBN_CPU_ISA, read once, sets a limit: baseline, avx2
 // or avx512 (the default).
 const Loops &loops();
+
+template <typename T>
+const ElementLoops<T> &loops_of() {
+  if constexpr (std::is_same_v<T, float>) {
+    return loops().float32;
+  } else if constexpr (std::is_same_v<T, Half>) {
+    return loops().float16;
+  } else if constexpr (std::is_same_v<T, Bfloat16>) {
+    return loops().bfloat16;
+  } else {
+    return loops().float64;
+  }
+}
 
 }  // namespace syncbn::cpu
 

@@ -1,14 +1,10 @@
 #include "rows.h"
 
 #include "call.h"
-#include "lanes.h"
+#include "merge.h"
 
 namespace syncbn::cpu {
 namespace {
-
-const double *forward_row(const syncbn_normalize_args &args, int32_t rank) {
-  return pointer<const double>(args.rows) + rank * (kForwardRowHead + 2 * args.channels);
-}
 
 void report(syncbn_control *control, int32_t rank, double expected, double found) {
   if (__atomic_load_n(&control->mismatch, __ATOMIC_RELAXED) != 0) return;
@@ -19,44 +15,32 @@ void report(syncbn_control *control, int32_t rank, double expected, double found
 
 }  // namespace
 
-double total_count(const syncbn_normalize_args &args) {
-  double total = 0;
-  for (int32_t rank = 0; rank < args.world_size; ++rank) total += forward_row(args, rank)[1];
-  return total;
-}
-
-void merge_forward_rows(const syncbn_normalize_args &args, int64_t first, int count, double *mean, double *m2) {
-  double merged = 0;
+void merge_forward_rows(const syncbn_normalize_args &args, int64_t first, int channels, double *count, double *mean,
+                        double *m2) {
+  const int64_t length = forward_row_length(args.channels, args.channel_counts != 0);
+  const int64_t counts = args.channel_counts ? channels : 1;
+  for (int c = 0; c < channels; ++c) count[c] = mean[c] = m2[c] = 0;
   for (int32_t rank = 0; rank < args.world_size; ++rank) {
-    const double *row = forward_row(args, rank);
-    const double elements = row[1];
+    const double *row = pointer<const double>(args.rows) + rank * length;
     const double *row_mean = row + kForwardRowHead + first;
     const double *row_m2 = row_mean + args.channels;
-    // An empty replica's row is zeros: nothing to merge with, nothing to merge.
-    if (merged == 0) {
-      for (int c = 0; c < count; ++c) {
-        mean[c] = row_mean[c];
-        m2[c] = row_m2[c];
-      }
-    } else {
-      const Merge merge(merged, elements);
-      for (int c = 0; c < count; ++c) merge(mean[c], m2[c], row_mean[c], row_m2[c]);
-    }
-    merged += elements;
+    merge({count, mean, m2}, {args.channel_counts ? row_m2 + args.channels : row + 1, row_mean, row_m2}, counts,
+          channels);
   }
+  for (int64_t c = counts; c < channels; ++c) count[c] = count[0];
 }
 
-void merge_backward_rows(const syncbn_backward_input_args &args, int64_t first, int count, double *sum_dy,
+void merge_backward_rows(const syncbn_backward_input_args &args, int64_t first, int channels, double *sum_dy,
                          double *sum_dy_xhat) {
-  for (int c = 0; c < count; ++c) {
+  for (int c = 0; c < channels; ++c) {
     sum_dy[c] = 0;
     sum_dy_xhat[c] = 0;
   }
   for (int32_t rank = 0; rank < args.world_size; ++rank) {
-    const double *row = pointer<const double>(args.rows) + rank * (kBackwardRowHead + 2 * args.channels);
+    const double *row = pointer<const double>(args.rows) + rank * backward_row_length(args.channels);
     const double *row_dy = row + kBackwardRowHead + first;
     const double *row_dy_xhat = row_dy + args.channels;
-    for (int c = 0; c < count; ++c) {
+    for (int c = 0; c < channels; ++c) {
       sum_dy[c] += row_dy[c];
       sum_dy_xhat[c] += row_dy_xhat[c];
     }

@@ -11,14 +11,12 @@ namespace syncbn::cpu {
 // Channels whose float64 intermediates fit on the stack and in the first-level cache.
 constexpr int kRowChannels = 256;
 
-// The elements of all ranks.
-double total_count(const syncbn_normalize_args &args);
+// Count, mean and M2 of all ranks' elements, of channels [first, first + channels), channels <= kRowChannels.
+void merge_forward_rows(const syncbn_normalize_args &args, int64_t first, int channels, double *count, double *mean,
+                        double *m2);
 
-// Mean and M2 of all ranks' elements, of channels [first, first + count), count <= kRowChannels.
-void merge_forward_rows(const syncbn_normalize_args &args, int64_t first, int count, double *mean, double *m2);
-
-// The two sums of all ranks, of channels [first, first + count), count <= kRowChannels.
-void merge_backward_rows(const syncbn_backward_input_args &args, int64_t first, int count, double *sum_dy,
+// The two sums of all ranks, of channels [first, first + channels), channels <= kRowChannels.
+void merge_backward_rows(const syncbn_backward_input_args &args, int64_t first, int channels, double *sum_dy,
                          double *sum_dy_xhat);
 
 // Whether this step may change state: every row carries `signature`, and the step was not given up. Tells the host of

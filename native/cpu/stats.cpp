@@ -1,118 +1,189 @@
 // syncbn_cpu_stats: per channel, the count, mean and sum of squared deviations (M2) of one replica's share.
 //
-// in   x     [outer, channels] float32, any alignment
-// out  rows  float64 [world_size][2 + 2 * channels]: this rank's row, zeros in the others
+// in   x     [outer, channels, inner] float32, float16, bfloat16 or float64, aligned to its elements
+//      mask  uint8 with strides, or absent
+// out  rows  float64 [world_size][forward row]: this rank's row, zeros in the others
 //
-// Algorithm: each lane walks its rows in blocks. A block sums d and d^2 in float32, d = x - shift, where the shift is
-//            the mean of the lane's first rows, then the lane's mean so far: so d is about sigma however large the mean
-//            is. Blocks and lanes are merged in order in float64 (Chan). Deterministic: see lanes.h.
-// Tasks:     one lane in one tile of columns; memory is read once, in order but for the far rows of loops.inc.
-// Traffic:   reads x once (the first rows of a lane twice); writes 16 bytes per lane and channel, and rows.
-// Range:     |x - mean| below 1e18; beyond, squares overflow float32 and M2 becomes inf. Right for any outer and any
-//            channels, designed for outer >= 64.
+// Algorithm: each lane walks its rows in blocks. A block sums d and d^2 in float32 (float64 for float64 tensors), where
+//            d = x - shift, and the shift is the mean of the lane's first elements, then the lane's mean so far: so d
+//            is about sigma however large the mean is. Blocks and lanes are merged in order in float64 (Chan). With a
+//            mask the same, one element after the other and in float64. Deterministic: see lanes.h.
+// Tasks:     one lane in one tile of channels; memory is read once, in order but for the far rows of loops.inc.
+// Traffic:   reads x once (the first elements of a lane twice) and mask once; writes 24 bytes per lane and channel, and
+//            rows.
+// Range:     |x - mean| below 1e18, float64 1e150; beyond, squares overflow and M2 becomes inf. Right for any shape,
+//            designed for 64 elements or more per channel.
 #include <string.h>
 
 #include "call.h"
-#include "lanes.h"
 #include "loops.h"
+#include "merge.h"
 #include "pool.h"
+#include "sums.h"
+#include "transform.h"
 
 namespace syncbn::cpu {
 namespace {
 
-constexpr int kShiftRows = 8;
+constexpr int64_t kValues = 3;  // of a lane and a channel: count, mean, M2
+static_assert(kValues <= kLaneValues);
 
-// Mean and M2 of `rows` > 0 rows of `columns` columns.
-void lane_moments(const float *x, int64_t stride, int64_t rows, int columns, double *mean, double *m2) {
-  alignas(64) float shift[kTileColumns];
-  alignas(64) float sums[kTileColumns];
-  alignas(64) float squares[kTileColumns];
+// The elements of a channel whose mean is the shift of a lane's first block.
+constexpr int64_t kSample = 8;
 
-  // In float64, where the mean of equal values is that value: a constant channel has M2 = 0.
-  const int shift_rows = rows < kShiftRows ? static_cast<int>(rows) : kShiftRows;
-  for (int c = 0; c < columns; ++c) mean[c] = 0;
-  for (int row = 0; row < shift_rows; ++row) {
-    for (int c = 0; c < columns; ++c) mean[c] += static_cast<double>(x[row * stride + c]);
-  }
-  for (int c = 0; c < columns; ++c) mean[c] /= shift_rows;
-  for (int c = 0; c < columns; ++c) m2[c] = 0;
+template <typename T>
+class Summer {
+ public:
+  Summer(const Lanes &lanes, const T *x, Range channels)
+      : lanes_(lanes), x_(x), channels_(channels), count_(static_cast<int>(channels.size())) {}
 
-  for (int64_t row = 0; row < rows; row += kBlockRows) {
-    const int block_rows = rows - row < kBlockRows ? static_cast<int>(rows - row) : kBlockRows;
-    for (int c = 0; c < columns; ++c) {
-      shift[c] = static_cast<float>(mean[c]);
-      sums[c] = 0;
-      squares[c] = 0;
+  // mean: a value close to the elements of the lane, that of the elements where they are all the same.
+  void guess_mean(Range rows, double *mean) {
+    const Layout &layout = lanes_.layout;
+    const Range run = layout.run(rows.begin);
+    for (int c = 0; c < count_; ++c) {
+      const T *first = x_ + layout.index(layout.outer_of(rows.begin), channels_.begin + c, run.begin);
+      shift_[c] = value(*first);
+      mean[c] = static_cast<double>(shift_[c]);
+      if (run.size() < kSample) continue;
+      double sum = 0;
+      for (int64_t i = 1; i < kSample; ++i) sum += static_cast<double>(value(first[i])) - mean[c];
+      mean[c] += sum / kSample;
     }
-    loops().moments(x + row * stride, stride, block_rows, columns, shift, sums, squares);
-    const double per_row = 1.0 / block_rows;
-    const Merge merge(static_cast<double>(row), block_rows);
-    for (int c = 0; c < columns; ++c) {
-      const double sum = static_cast<double>(sums[c]);
-      // Never so negative that M2 becomes negative: the shift is the mean of 8 of at most 128 rows, so that at least
-      // 1 / 17 of the first block's squares is M2; and later blocks add the square of their distance from the mean.
-      const double block_m2 = static_cast<double>(squares[c]) - sum * sum * per_row;
-      merge(mean[c], m2[c], static_cast<double>(shift[c]) + sum * per_row, block_m2);
+    if (run.size() >= kSample) return;
+    // Elements of a channel are far apart: rows are summed as they come.
+    const int64_t sample_rows = divide_up(kSample, layout.inner) * lanes_.super_row;
+    const Range sample = {rows.begin, smaller(rows.begin + sample_rows, rows.end)};
+    add(sample);
+    for (int c = 0; c < count_; ++c) mean[c] += sum_[c] / static_cast<double>(layout.elements(sample));
+  }
+
+  // Merges a block's elements into mean and m2, those of `before` elements.
+  void add_block(Range rows, double before, double *mean, double *m2) {
+    for (int c = 0; c < count_; ++c) shift_[c] = static_cast<Real<T>>(mean[c]);
+    add(rows);
+    const double elements = static_cast<double>(lanes_.layout.elements(rows));
+    const Merge merge(before, elements);
+    const double each = 1 / elements;
+    for (int c = 0; c < count_; ++c) {
+      // Never so negative that M2 becomes negative: the shift is the mean of 8 of at most 2^17 elements, so that at
+      // least 2^-15 of the first block's squares is M2, more than what rounding takes; and later blocks add the square
+      // of their distance from the mean.
+      const double block_m2 = square_[c] - sum_[c] * (sum_[c] * each);
+      const double block_mean = static_cast<double>(static_cast<Real<T>>(mean[c])) + sum_[c] * each;
+      merge(mean[c], m2[c], block_mean, block_m2);
     }
   }
+
+ private:
+  // The sums of x - shift and of its square, of each channel.
+  void add(Range rows) {
+    spread_to_sums(lanes_, count_, shift_);
+    const int columns = count_ * lanes_.width() * lanes_.super_row;
+    for (int i = 0; i < columns; ++i) sums_[i] = squares_[i] = 0;
+    for_each_matrix(lanes_, rows, channels_,
+                    [this](int64_t offset, int64_t stride, int matrix_rows, int columns, int column) {
+                      loops_of<T>().moments(x_ + offset, stride, matrix_rows, columns, shift_ + column, sums_ + column,
+                                            squares_ + column);
+                    });
+    for (int c = 0; c < count_; ++c) sum_[c] = square_[c] = 0;
+    add_columns<T>(lanes_, count_, sums_, sum_);
+    add_columns<T>(lanes_, count_, squares_, square_);
+  }
+
+  const Lanes &lanes_;
+  const T *const x_;
+  const Range channels_;
+  const int count_;
+  alignas(64) Real<T> shift_[kTileColumns];
+  alignas(64) Real<T> sums_[kTileColumns];
+  alignas(64) Real<T> squares_[kTileColumns];
+  double sum_[kTileColumns];
+  double square_[kTileColumns];
+};
+
+// Moments of a lane in a tile of channels.
+template <typename T>
+void sum_lane(const Lanes &lanes, Range rows, Range channels, const T *x, const MomentsOf<double> &out) {
+  Summer<T> summer(lanes, x, channels);
+  summer.guess_mean(rows, out.mean);
+  for (int64_t c = 0; c < channels.size(); ++c) {
+    out.count[c] = static_cast<double>(lanes.layout.elements(rows));
+    out.m2[c] = 0;
+  }
+  for_each_block(lanes, rows, [&](Range block) {
+    const Range before = {rows.begin, block.begin};
+    summer.add_block(block, static_cast<double>(lanes.layout.elements(before)), out.mean, out.m2);
+  });
 }
 
-// Folds the columns of a super-row, `repeats` per channel with `rows` elements each, into channels.
-void fold(int channels, int repeats, double rows, const double *column_mean, const double *column_m2, double *mean,
-          double *m2) {
-  for (int c = 0; c < channels; ++c) {
-    mean[c] = column_mean[c];
-    m2[c] = column_m2[c];
-  }
-  for (int repeat = 1; repeat < repeats; ++repeat) {
-    const Merge merge(repeat * rows, rows);
-    const int first = repeat * channels;
-    for (int c = 0; c < channels; ++c) merge(mean[c], m2[c], column_mean[first + c], column_m2[first + c]);
-  }
+// The same of the elements that count.
+template <typename T>
+void sum_masked_lane(const Lanes &lanes, Range rows, Range channels, const T *x, const Mask &mask,
+                     const MomentsOf<double> &out) {
+  double count[kTileColumns];
+  double shift[kTileColumns];
+  double mean[kTileColumns];
+  double m2[kTileColumns];
+  for (int64_t c = 0; c < channels.size(); ++c) out.count[c] = out.mean[c] = out.m2[c] = 0;
+  for_each_block(lanes, rows, [&](Range block) {
+    for (int64_t c = 0; c < channels.size(); ++c) {
+      shift[c] = out.mean[c];
+      count[c] = mean[c] = m2[c] = 0;
+    }
+    for_each_element(lanes.layout, block, channels, [&](int64_t outer, int64_t channel, int64_t inner, int64_t index) {
+      if (!mask.counts(outer, channel, inner)) return;
+      const int64_t c = channel - channels.begin;
+      const double element = static_cast<double>(value(x[index]));
+      if (out.count[c] == 0 && count[c] == 0) shift[c] = element;
+      const double d = element - shift[c];
+      count[c] += 1;
+      mean[c] += d;
+      m2[c] += d * d;
+    });
+    for (int64_t c = 0; c < channels.size(); ++c) {
+      if (count[c] == 0) continue;
+      m2[c] -= mean[c] * (mean[c] / count[c]);
+      mean[c] = shift[c] + mean[c] / count[c];
+    }
+    merge(out, {count, mean, m2}, channels.size(), channels.size());
+  });
 }
 
-// Mean and M2 of one task, at columns.begin of mean and m2.
-void run_task(const Lanes &lanes, int64_t task, const float *x, double *mean, double *m2) {
-  const Range rows = lanes.rows(task);
-  const Range columns = lanes.columns(task);
-  const int width = static_cast<int>(columns.end - columns.begin);
-  const int64_t supers = (rows.end - rows.begin) / lanes.super_row;
-  const int64_t rest = (rows.end - rows.begin) % lanes.super_row;
-  const float *begin = x + rows.begin * lanes.channels + columns.begin;
-  mean += columns.begin;
-  m2 += columns.begin;
-  if (lanes.super_row == 1) {
-    lane_moments(begin, lanes.channels, supers, width, mean, m2);
-    return;
-  }
-  alignas(64) double column_mean[kTileColumns];
-  alignas(64) double column_m2[kTileColumns];
-  const float *rest_begin = begin + supers * lanes.super_row * lanes.channels;
-  if (supers == 0) {
-    lane_moments(rest_begin, lanes.channels, rest, width, mean, m2);
-    return;
-  }
-  const int super_columns = lanes.super_row * width;
-  lane_moments(begin, super_columns, supers, super_columns, column_mean, column_m2);
-  fold(width, lanes.super_row, static_cast<double>(supers), column_mean, column_m2, mean, m2);
-  if (rest == 0) return;
-  lane_moments(rest_begin, lanes.channels, rest, width, column_mean, column_m2);
-  const Merge merge(static_cast<double>(supers * lanes.super_row), static_cast<double>(rest));
-  for (int c = 0; c < width; ++c) merge(mean[c], m2[c], column_mean[c], column_m2[c]);
-}
+template <typename T>
+void run(const syncbn_stats_args &args, double *row) {
+  const Layout layout(args.outer, args.channels, args.inner);
+  const Lanes lanes(layout);
+  const int64_t channels = layout.channels;
+  const Mask mask(args);
+  double *workspace = pointer<double>(args.workspace);
+  const auto lane_moments = [&](int64_t lane, int64_t channel) {
+    double *count = workspace + lane * kValues * channels + channel;
+    return MomentsOf<double>{count, count + channels, count + 2 * channels};
+  };
+  share(args.stream, lanes.tasks(), [&](Tasks &tasks) {
+    for (int64_t task; (task = tasks.next()) >= 0;) {
+      const Range tile = lanes.channels(task);
+      const MomentsOf<double> out = lane_moments(lanes.lane(task), tile.begin);
+      if (args.mask) {
+        sum_masked_lane(lanes, lanes.rows(task), tile, pointer<const T>(args.x), mask, out);
+      } else {
+        sum_lane(lanes, lanes.rows(task), tile, pointer<const T>(args.x), out);
+      }
+    }
+  });
 
-// The lanes' results in lane order, into the replica's row.
-void merge_lanes(const Lanes &lanes, const double *workspace, double *mean, double *m2) {
-  const int64_t channels = lanes.channels;
-  memcpy(mean, workspace, static_cast<size_t>(channels) * sizeof(double));
-  memcpy(m2, workspace + channels, static_cast<size_t>(channels) * sizeof(double));
+  const MomentsOf<double> all = lane_moments(0, 0);
   for (int64_t lane = 1; lane < lanes.lanes; ++lane) {
-    const Range rows = part(lanes.outer, lanes.super_row, lanes.lanes, lane);
-    const Merge merge(static_cast<double>(rows.begin), static_cast<double>(rows.end - rows.begin));
-    const double *lane_mean = workspace + lane * kLaneValues * channels;
-    const double *lane_m2 = lane_mean + channels;
-    for (int64_t c = 0; c < channels; ++c) merge(mean[c], m2[c], lane_mean[c], lane_m2[c]);
+    const MomentsOf<double> other = lane_moments(lane, 0);
+    merge(all, {other.count, other.mean, other.m2}, args.mask ? channels : 1, channels);
   }
+  row[1] = args.channel_counts ? 0 : all.count[0];
+  row += syncbn::kForwardRowHead;
+  const size_t bytes = static_cast<size_t>(channels) * sizeof(double);
+  memcpy(row, all.mean, bytes);
+  memcpy(row + channels, all.m2, bytes);
+  for (int64_t c = 0; args.channel_counts && c < channels; ++c) row[2 * channels + c] = all.count[args.mask ? c : 0];
 }
 
 }  // namespace
@@ -123,24 +194,13 @@ extern "C" int32_t syncbn_cpu_stats(const syncbn_stats_args *args) {
   if (const int status = syncbn::check(args, thread_error())) return status;
   const DefaultFloatEnvironment environment;
 
-  const int64_t channels = args->channels;
-  const int64_t row_length = syncbn::kForwardRowHead + 2 * channels;
+  const int64_t row_length = syncbn::forward_row_length(args->channels, args->channel_counts != 0);
   double *rows = pointer<double>(args->rows);
   memset(rows, 0, static_cast<size_t>(args->world_size * row_length) * sizeof(double));
   double *row = rows + args->rank * row_length;
   row[0] = args->signature;
-  if (args->outer == 0) return SYNCBN_OK;
-
-  const Lanes lanes(args->outer, channels);
-  double *workspace = pointer<double>(args->workspace);
-  share(args->stream, lanes.tasks(), [&](Tasks &tasks) {
-    for (int64_t task; (task = tasks.next()) >= 0;) {
-      double *mean = workspace + lanes.lane(task) * kLaneValues * channels;
-      run_task(lanes, task, pointer<const float>(args->x), mean, mean + channels);
-    }
-  });
-  row[1] = static_cast<double>(args->outer);
-  double *mean = row + syncbn::kForwardRowHead;
-  merge_lanes(lanes, workspace, mean, mean + channels);
+  if (syncbn::has_elements(args->outer, args->inner)) {
+    with_element(args->dtype, [&](auto element) { run<decltype(element)>(*args, row); });
+  }
   return SYNCBN_OK;
 }

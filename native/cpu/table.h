@@ -4,14 +4,15 @@
 
 #include <stdint.h>
 
-#include "lanes.h"
+#include "layout.h"
 #include "loops.h"
 #include "pool.h"
 
 namespace syncbn::cpu {
 
-// Room for one factor of a tile's columns.
-constexpr int kTableRoom = kTileColumns + kTableOverlap;
+// Room for one factor of a tile's channels.
+constexpr int kTableEntries = 2048;
+constexpr int kTableRoom = kTableEntries + kTableOverlap;
 
 // Below this, a table is repeated, so that a run over it is long.
 constexpr int kMinPeriod = 512;
@@ -21,55 +22,64 @@ constexpr int64_t kTaskElements = 65536;
 // of the tensors that are read and written.
 constexpr int64_t kStreamBytes = int64_t{8} << 20;
 
-// How one [outer, channels] tensor is cut for element-wise work. A task is a run of rows in one tile of columns; a tile
-// that holds all columns is one contiguous run.
+// How one tensor is cut for element-wise work. A task is a part of the rows in one tile of channels.
 struct Map {
-  int64_t outer;
-  int64_t channels;
-  int64_t tiles;
+  Layout layout;
+  int width;  // entries of a channel in a table
+  Tiles tiles;
   int64_t parts;  // of the rows
 
-  constexpr Map(int64_t outer, int64_t channels)
-      : outer(outer),
-        channels(channels),
-        tiles((channels + kTileColumns - 1) / kTileColumns),
-        parts(clamp(outer * channels / tiles / kTaskElements, 1, outer < 1 ? 1 : outer)) {}
+  constexpr explicit Map(const Layout &layout)
+      : layout(layout),
+        width(static_cast<int>(clamp(layout.inner, 1, kTableOverlap))),
+        tiles(layout, kTableEntries / width),
+        parts(clamp(layout.elements() / tiles.count() / kTaskElements, 1, larger(layout.rows(), 1))) {}
 
-  constexpr int64_t tasks() const { return outer == 0 ? 0 : tiles * parts; }
+  constexpr int64_t tasks() const { return layout.rows() == 0 ? 0 : tiles.count() * parts; }
   constexpr int64_t tile(int64_t task) const { return task / parts; }
-  constexpr Range rows(int64_t task) const { return part(outer, 1, parts, task % parts); }
-  constexpr Range columns(int64_t task) const {
-    const int64_t begin = tile(task) * kTileColumns;
-    return {begin, begin + kTileColumns < channels ? begin + kTileColumns : channels};
-  }
+  constexpr Range rows(int64_t task) const { return part(layout.rows(), 1, parts, task % parts); }
+  constexpr Range channels(int64_t task) const { return tiles[tile(task)]; }
 };
 
-// The columns of a tile, repeated up to kMinPeriod.
-constexpr int table_period(int columns) {
-  return columns >= kMinPeriod ? columns : (kMinPeriod + columns - 1) / columns * columns;
+// The entries of some channels, repeated up to kMinPeriod.
+constexpr int table_period(int entries) {
+  return entries >= kMinPeriod ? entries : (kMinPeriod + entries - 1) / entries * entries;
 }
 
-// Continues the first `columns` factors periodically over the table.
-inline void repeat_factor(float *factor, int columns) {
-  const int end = table_period(columns) + kTableOverlap;
-  for (int i = columns; i < end; ++i) factor[i] = factor[i - columns];
+// Makes a table of one factor of each of a tile's channels, in place.
+template <typename R>
+void to_table(const Map &map, int channels, R *factor) {
+  spread(factor, channels, map.width);
+  const int entries = channels * map.width;
+  const int end = table_period(entries) + kTableOverlap;
+  for (int i = entries; i < end; ++i) factor[i] = factor[i - entries];
 }
 
-// Calls make(columns) whenever a thread comes to another tile, then run(begin, elements) for each contiguous run.
+// Calls make(channels) whenever a thread comes to another tile, then run(rows, channels).
 template <typename Make, typename Run>
-void map_tasks(const Map &map, Tasks &tasks, const Make &make, const Run &run) {
+void for_each_tile(const Map &map, Tasks &tasks, const Make &make, const Run &run) {
   int64_t tile = -1;
   for (int64_t task; (task = tasks.next()) >= 0;) {
-    const Range columns = map.columns(task);
-    if (map.tile(task) != tile) make(columns);
+    if (map.tile(task) != tile) make(map.channels(task));
     tile = map.tile(task);
-    const Range rows = map.rows(task);
-    const int64_t width = columns.end - columns.begin;
-    if (map.tiles == 1) {
-      run(rows.begin * width, (rows.end - rows.begin) * width);
-    } else {
-      for (int64_t row = rows.begin; row < rows.end; ++row) run(row * map.channels + columns.begin, width);
-    }
+    run(map.rows(task), map.channels(task));
+  }
+}
+
+// Calls run(begin, elements, walk) for each contiguous run of elements in a task.
+template <typename Run>
+void for_each_run(const Map &map, Range rows, Range channels, const Run &run) {
+  const Layout &layout = map.layout;
+  const Walk walk = {table_period(static_cast<int>(channels.size()) * map.width),
+                     map.width < kTableOverlap ? 0 : layout.inner};
+  if (layout.pieces == 1 && channels.size() == layout.channels) {
+    const int64_t row = layout.channels * layout.inner;
+    run(rows.begin * row, rows.size() * row, walk);
+    return;
+  }
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const Range inner = layout.run(row);
+    run(layout.index(layout.outer_of(row), channels.begin, inner.begin), channels.size() * inner.size(), walk);
   }
 }
 

@@ -1,149 +1,188 @@
-// dx = gamma / sigma * (dy - sum_dy / n - xhat * sum_dy_xhat / n), xhat = (x - mean) / sigma, the sums and n over all
-// ranks; after an inference forward dx = gamma / sigma * dy.
+// dx = gamma * r / sigma * (A * g - s / n - xhat * t / n), xhat = (x - mean) / sigma, s and t the sums of A * g and of
+// A * g * xhat, and n, over all ranks; after an inference forward, and for an element that does not count, dx = gamma *
+// r / sigma * A * g. g is dy, behind a ReLU 0 where v was not above 0; A is the adjustment's scale, or 1.
 //
-// in   x         [rows, channels] float32 row-major; training only
-//      dy        [rows, channels] float32
-//      gamma     [channels] float32, or null: 1
-//      saved     [1 + 2 * channels] float64: n, mean, 1 / sigma, from normalize
-//      exchange  training: [world_size][1 + 2 * channels] float64, what backward_reduce wrote, summed over the ranks
-// out  dx        [rows, channels] float32; may be dy
+// in   x            [outer, channels, inner] float32, float16, bfloat16 or float64, dense; training or ReLU only
+//      dy           the same
+//      gamma, beta  [channels] parameters, or null: 1 and 0; beta for a ReLU, to find v again
+//      saved        [5][channels] float64: n, mean, 1 / sigma, r, d, from normalize
+//      exchange     training: backward rows (rows.cuh), what backward_reduce wrote, summed over the ranks
+//      mask         uint8, strided, or null: 0 where an element does not count
+//      adjustment   two tensors of parameters in the shape of x, or null
+// out  dx           [outer, channels, inner]; may be dy
 //
-// Algorithm  Every block adds up the sums for its channels in float64 in the order of the ranks, and works on
-//            elements in float32: dx = scale * (((dy - mean_dy) + slope * (x - mean)) + rest), where mean and mean_dy
-//            are rounded to float32 and rest is what that leaves, so that dy - mean_dy and x - mean lose no digits.
-//            One thread of the launch reports a row of another step.
-// Launch     block (1 .. 32, 256 .. 8), grid (channels / 128, row blocks), at most 396 blocks up to 50688 channels.
-// Traffic    reads x (training) and dy once, as their last use; writes dx once, left in the cache for the layer before.
-// Designed   for channels >= 32 and a multiple of 4 at 16-byte aligned tensors; right for all others.
+// Algorithm  Every block adds up the sums for its channels in float64 in the order of the ranks, and works on elements
+//            in float32 (float64 for float64): dx = scale * (((A * g - mean_g) + slope * (x - mean)) + rest), where
+//            mean and mean_g are rounded and rest is what that leaves, so that A * g - mean_g and x - mean lose no
+//            digits. One thread of the launch reports a row of another step.
+// Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / 128, unit blocks), with units of one element channels /
+//            32; planes: block (1 .. 8, 256 .. 32), grid (channels / (1 .. 8), unit blocks). At most 396 blocks, or one
+//            a tile of channels.
+// Traffic    reads x (training or ReLU), dy and what else is given once, as their last use; writes dx once, left in the
+//            cache for the layer before.
+// Designed   for channels (rows) or inner (planes) a multiple of 4 and tensors aligned to 4 elements; right for all
+//            others.
 // Result     deterministic.
-// Index      64-bit: rows * channels may exceed 2^31.
+// Index      64-bit: outer * channels * inner may exceed 2^31.
 #include "entry.cuh"
 
 namespace syncbn {
 namespace {
 
 // Three blocks for each multiprocessor of an H100: one wave, since every block adds up the rows first.
-constexpr Tiling kTiling = {32, 3, 396};
-constexpr int kTileChannels = kTiling.max_lanes * kWidth;
+constexpr Tiling kTiling = {128, 3, 396};
+
+template <typename V>
+constexpr int kUnits = units_in_flight<V>(48, 4, 8 / V::kWidth);
 
 struct BackwardInputParams {
-  const float *x;
-  const float *dy;
-  float *dx;
-  int64_t rows;
-  int64_t channels;
-  const float *gamma;
+  const void *x;
+  const void *dy;
+  const uint8_t *mask;
+  const void *adjust_scale;
+  const void *adjust_bias;
+  void *dx;
+  const void *gamma;
+  const void *beta;
   const double *saved;
+  Geometry geometry;
+  bool relu;
   // Training only.
+  bool training;
   Rows exchange;
   double signature;
   syncbn_control *control;
 };
 
-struct Transform {
-  float scale[kTileChannels];
+// Of a channel.
+template <typename Real>
+struct Gradient {
+  Real scale;
   // Training only.
-  float mean[kTileChannels];
-  float mean_dy[kTileChannels];
-  float slope[kTileChannels];
-  float rest[kTileChannels];
+  Real mean_g;
+  Real slope;
+  Real rest;
 };
 
-template <bool kTraining>
-__device__ __forceinline__ void prepare_channel(const BackwardInputParams &p, int64_t channel, int slot,
-                                                Transform &transform) {
-  const double inverse_sigma = p.saved[1 + p.channels + channel];
-  transform.scale[slot] = static_cast<float>(inverse_sigma * (p.gamma ? p.gamma[channel] : 1.0f));
-  if constexpr (kTraining) {
-    double sum_dy = 0;
-    double sum_dy_xhat = 0;
-    for (int rank = 0; rank < p.exchange.world_size; ++rank) {
-      sum_dy += p.exchange.first(rank)[channel];
-      sum_dy_xhat += p.exchange.second(rank)[channel];
-    }
-    const double count = p.saved[0];
-    const double mean = p.saved[1 + channel];
-    const double mean_dy = sum_dy / count;
-    const double slope = -inverse_sigma * (sum_dy_xhat / count);
-    const float rounded_mean = static_cast<float>(mean);
-    const float rounded_mean_dy = static_cast<float>(mean_dy);
-    transform.mean[slot] = rounded_mean;
-    transform.mean_dy[slot] = rounded_mean_dy;
-    transform.slope[slot] = static_cast<float>(slope);
-    transform.rest[slot] = static_cast<float>(-(mean_dy - rounded_mean_dy) - slope * (mean - rounded_mean));
+template <typename Real>
+__device__ __forceinline__ Gradient<Real> gradient_of(const BackwardInputParams &p, int64_t channel,
+                                                      const Normalization &n, Real gamma) {
+  Gradient<Real> result = {static_cast<Real>(n.inverse_sigma * n.r * gamma), 0, 0, 0};
+  const double count = p.saved[channel];
+  if (!p.training || count == 0) return result;
+  double sum = 0;
+  double product = 0;
+  for (int rank = 0; rank < p.exchange.world_size; ++rank) {
+    sum += p.exchange.part(0, rank)[channel];
+    product += p.exchange.part(1, rank)[channel];
   }
+  const double mean_g = sum / count;
+  const double slope = -n.inverse_sigma * (product / count);
+  result.mean_g = static_cast<Real>(mean_g);
+  result.slope = static_cast<Real>(slope);
+  result.rest = static_cast<Real>(fused(-slope, n.mean - static_cast<Real>(n.mean), result.mean_g - mean_g));
+  return result;
 }
 
-// Of a thread's channels.
+template <typename Real>
 struct Coefficients {
-  Quad scale, mean, mean_dy, slope, rest;
+  Gradient<Real> gradient;
+  Transform<Real> transform;
 };
 
-// Up to kRows rows of a thread, from `offset` on.
-template <bool kVector, bool kTraining>
-__device__ __forceinline__ void transform_rows(const BackwardInputParams &p, const Coefficients &c, int64_t offset,
-                                               int64_t stride, int rows, int width) {
-  constexpr int kRows = kTiling.rows_at_once;
-  Quad x[kRows];
-  Quad dy[kRows];
-  if constexpr (kTraining) load_rows<kVector, LastUse>(x, p.x + offset, stride, rows, width);
-  load_rows<kVector, LastUse>(dy, p.dy + offset, stride, rows, width);
+// Up to kUnits units of a thread; moves the cursor past them.
+template <typename V>
+__device__ __forceinline__ void transform_units(const Coefficients<typename V::Real> (&coefficients)[V::kChannels],
+                                                const BackwardInputParams &p, Cursor<V> &cursor, int units) {
+  using T = typename V::Element;
+  using Real = typename V::Real;
+  const Adjustment<Real> adjustment = {static_cast<const Real *>(p.adjust_scale),
+                                       static_cast<const Real *>(p.adjust_bias)};
+  const bool reads_x = p.training || p.relu;
+  Unit<V> x[kUnits<V>];
+  Unit<V> dy[kUnits<V>];
+  Bits counts[kUnits<V>];
+  Adjusting<V> adjusting[kUnits<V>];
+  Cursor<V> ahead = cursor;
 #pragma unroll
-  for (int k = 0; k < kRows; ++k) {
-    if (k < rows) {
-      Quad dx;
-#pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        float centered = dy[k].v[j];
-        if constexpr (kTraining) {
-          centered = fmaf(c.slope.v[j], x[k].v[j] - c.mean.v[j], centered - c.mean_dy.v[j]) + c.rest.v[j];
-        }
-        dx.v[j] = c.scale.v[j] * centered;
+  for (int k = 0; k < kUnits<V>; ++k) {
+    x[k] = dy[k] = {};
+    counts[k] = kAllBits;
+    if (k < units) {
+      if (reads_x) x[k] = load_unit<V, LastUse>(static_cast<const T *>(p.x) + ahead.offset);
+      dy[k] = load_unit<V, LastUse>(static_cast<const T *>(p.dy) + ahead.offset);
+      if constexpr (V::kSpecial) {
+        if (p.mask) counts[k] = load_bits<V>(p.mask + ahead.mask, p.geometry.mask.lane);
+        adjusting[k] = load_adjustment<V>(adjustment, ahead.offset);
       }
-      store_quad<kVector>(p.dx + offset + k * stride, dx, width);
     }
+    ahead.advance(p.geometry);
   }
-}
-
-template <bool kVector, bool kTraining>
-__device__ __forceinline__ void transform_tile(const BackwardInputParams &p, const Transform &transform) {
-  constexpr int kRows = kTiling.rows_at_once;
-  const ThreadTile tile(p.rows, p.channels);
-  Coefficients c;
+  cursor.forget_way();
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) {
-    const unsigned slot = threadIdx.x * kWidth + j;
-    c.scale.v[j] = transform.scale[slot];
-    if constexpr (kTraining) {
-      c.mean.v[j] = transform.mean[slot];
-      c.mean_dy.v[j] = transform.mean_dy[slot];
-      c.slope.v[j] = transform.slope[slot];
-      c.rest.v[j] = transform.rest[slot];
+  for (int k = 0; k < kUnits<V>; ++k) {
+    if (k < units) {
+      Unit<V> dx;
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        const Gradient<Real> &gradient = coefficients[V::channel_of(j)].gradient;
+        const Transform<Real> &t = coefficients[V::channel_of(j)].transform;
+        const Real value = computed(x[k].v[j]);
+        Real g = computed(dy[k].v[j]);
+        if (p.relu) {
+          const Real v =
+              V::kSpecial && adjustment.scale ? apply(t, value, adjusting[k].a[j], adjusting[k].b[j]) : apply(t, value);
+          if (!(v > 0)) g = 0;
+        }
+        if constexpr (V::kSpecial) g *= adjusting[k].a[j];
+        if (p.training && (!V::kSpecial || has_bit(counts[k], j))) {
+          g = fused(gradient.slope, value - t.mean, g - gradient.mean_g) + gradient.rest;
+        }
+        round_to(dx.v[j], gradient.scale * g);
+      }
+      store_unit<V>(static_cast<T *>(p.dx) + cursor.offset, dx);
     }
+    cursor.advance(p.geometry);
   }
-  const int64_t stride = blockDim.y * p.channels;
-  int64_t offset = tile.first * p.channels + tile.channel;
-  int64_t left = tile.count;
-  for (; left >= kRows; left -= kRows, offset += kRows * stride) {
-    transform_rows<kVector, kTraining>(p, c, offset, stride, kRows, tile.width);
-  }
-  if (left > 0) transform_rows<kVector, kTraining>(p, c, offset, stride, static_cast<int>(left), tile.width);
 }
 
-template <bool kVector, bool kTraining>
-__global__ void __launch_bounds__(kThreads, 3) backward_input_kernel(const __grid_constant__ BackwardInputParams p) {
-  __shared__ Transform transform;
-  const int slot = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-  const int64_t tile_channels = blockDim.x * kWidth;
-  const int64_t channel = blockIdx.x * tile_channels + slot;
-  if constexpr (kTraining) {
-    // This thread has no channel to prepare: a block has at least twice as many threads as channels.
-    if (blockIdx.x == 0 && blockIdx.y == 0 && slot == kThreads - 1) step_is_valid(p.exchange, p.signature, p.control);
+template <typename V>
+__global__ void __launch_bounds__(kThreads, V::kSpecial ? 2 : 3)
+    backward_input_kernel(const __grid_constant__ BackwardInputParams p) {
+  using Real = typename V::Real;
+  __shared__ Coefficients<Real> tile[kMaxLanes * V::kChannels];
+  const Share share = share_of<V>(p.geometry, this_place());
+  const int thread = thread_of_block();
+  const int slots = static_cast<int>(blockDim.x) * V::kChannels;
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * slots + thread;
+  // This thread has no channel to prepare: a block has at least twice as many threads as channels.
+  if (p.training && blockIdx.x == 0 && blockIdx.y == 0 && thread == kThreads - 1) {
+    step_is_valid(p.exchange, p.signature, p.control);
   }
-  if (slot < tile_channels && channel < p.channels) prepare_channel<kTraining>(p, channel, slot, transform);
+  if (thread < slots && channel < p.geometry.channels) {
+    const Normalization n = load_saved(p.saved, p.geometry.channels, channel);
+    const Real gamma = parameter<Real>(p.gamma, channel, 1);
+    const Real beta = parameter<Real>(p.beta, channel, 0);
+    tile[thread] = {gradient_of<Real>(p, channel, n, gamma),
+                    transform_of<Real>(n, gamma, beta, p.adjust_scale != nullptr)};
+  }
   __syncthreads();
-  transform_tile<kVector, kTraining>(p, transform);
+
+  Coefficients<Real> coefficients[V::kChannels];
+#pragma unroll
+  for (int c = 0; c < V::kChannels; ++c) coefficients[c] = tile[share.lane * V::kChannels + c];
+  Cursor<V> cursor(p.geometry, share);
+  int64_t left = share.count;
+  for (; left >= kUnits<V>; left -= kUnits<V>) transform_units<V>(coefficients, p, cursor, kUnits<V>);
+  if (left > 0) transform_units<V>(coefficients, p, cursor, static_cast<int>(left));
 }
+
+struct BackwardInputKernels {
+  template <typename V>
+  static auto of() {
+    return backward_input_kernel<V>;
+  }
+};
 
 }  // namespace
 }  // namespace syncbn
@@ -151,21 +190,23 @@ __global__ void __launch_bounds__(kThreads, 3) backward_input_kernel(const __gri
 int32_t syncbn_cuda_backward_input(const syncbn_backward_input_args *args) {
   using namespace syncbn;
   if (const int status = check(args, last_error())) return status;
+  const Plan plan = plan_of(kTiling, args->dtype, shape_of(*args), mask_strides_of(*args),
+                            args->mask != 0 || args->adjust_scale != 0, {args->x, args->dy, args->dx}, 0);
   BackwardInputParams p;
-  p.x = pointer<const float>(args->x);
-  p.dy = pointer<const float>(args->dy);
-  p.dx = pointer<float>(args->dx);
-  p.rows = args->outer;
-  p.channels = args->channels;
-  p.gamma = pointer<const float>(args->gamma);
+  p.x = pointer<const void>(args->x);
+  p.dy = pointer<const void>(args->dy);
+  p.mask = pointer<const uint8_t>(args->mask);
+  p.adjust_scale = pointer<const void>(args->adjust_scale);
+  p.adjust_bias = pointer<const void>(args->adjust_bias);
+  p.dx = pointer<void>(args->dx);
+  p.gamma = pointer<const void>(args->gamma);
+  p.beta = pointer<const void>(args->beta);
   p.saved = pointer<const double>(args->saved);
-  p.exchange = {pointer<double>(args->rows), kBackwardRowHead, args->channels, args->world_size};
+  p.geometry = plan.geometry;
+  p.relu = args->relu != 0;
+  p.training = args->training != 0;
+  p.exchange = rows_of(args->rows, kBackwardRowHead, args->channels, false, args->world_size);
   p.signature = args->signature;
   p.control = pointer<syncbn_control>(args->control);
-  const bool aligned = rows_are_aligned(args->x, args->channels) && rows_are_aligned(args->dy, args->channels) &&
-                       rows_are_aligned(args->dx, args->channels);
-  const auto training = aligned ? backward_input_kernel<true, true> : backward_input_kernel<false, true>;
-  const auto inference = aligned ? backward_input_kernel<true, false> : backward_input_kernel<false, false>;
-  return enqueue("backward_input", args->training ? training : inference, launch_shape(kTiling, p.rows, p.channels),
-                 args->stream, p);
+  return enqueue("backward_input", choose<BackwardInputKernels>(plan), plan.shape, args->stream, p);
 }

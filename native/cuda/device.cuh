@@ -11,6 +11,8 @@
 
 #ifdef __CUDACC__
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 namespace syncbn {
@@ -39,6 +41,10 @@ __device__ __forceinline__ uint32_t load_acquire_system(const uint32_t *address)
 __device__ __forceinline__ void store_release_system(uint32_t *address, uint32_t value) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
+
+// Leaves the value as it is, but the compiler must take it for another: what follows from it is computed again where it
+// is needed, rather than kept in registers.
+__device__ __forceinline__ void forget(int64_t &value) { asm volatile("" : "+l"(value)); }
 
 }  // namespace syncbn
 

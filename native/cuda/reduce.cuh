@@ -1,32 +1,34 @@
-// How do the threads of a launch reduce to two float64 per channel, the same bits every run?
+// How do the threads of a launch reduce to a few float64 per channel, the same bits every run?
 //
-// In a tree that the shape alone fixes: the rows of a thread, then the threads of a block (shared memory), then the
+// In a tree that the shape alone fixes: the units of a thread, then the threads of a block (shared memory), then the
 // blocks of a tile. The blocks leave partial results in the workspace and draw a ticket; whoever draws a tile's last
 // one merges the partial results in the order of the blocks, whatever the order in which they came. No atomic adds a
 // float.
 #ifndef SYNCBN_REDUCE_CUH
 #define SYNCBN_REDUCE_CUH
 
-#include "tile.cuh"
+#include "index.cuh"
 
 namespace syncbn {
 
-// Tiles of 32 channels: a row of a tile is one 128-byte line, and even 64 channels have two blocks that merge. More
-// lanes would leave the merge, which is the tail of the launch, to fewer blocks. 264 blocks are two for each
-// multiprocessor of an H100: one wave.
-constexpr int kReduceLanes = 8;
+// Tiles of 32 channels: a row of a tile is one 128-byte line of float32, and even 64 channels have two blocks that
+// merge. Wider ones would leave the merge, which is the tail of the launch, to fewer blocks. 264 blocks are two for
+// each multiprocessor of an H100: one wave.
+constexpr int kReduceChannels = 32;
 constexpr int64_t kReduceBlocks = 264;
 
-// Rows that a thread adds up in float32 before they go into its float64: bounds the rounding errors of the sums.
-constexpr int kFlushRows = 64;
+// Units that a thread adds up in Compute<T> before they go into its float64: bounds the rounding errors of the sums.
+constexpr int kFlushUnits = 64;
 
 // The workspace: one ticket for each tile of a reduction of several blocks a tile, and one for the normalization; then
-// float64 partial results [row blocks][2][channels] of a reduction, or the normalization's statistics [2][channels].
-// The tickets come first and take the same space at any number of channels, so that layers may share a workspace. Each
-// is 0 whenever no kernel runs.
+// float64: a reduction's partial results [unit blocks][kMaxStored][channels], or the normalization's statistics
+// [3][channels]. The tickets come first and take the same space at any number of channels, so that layers may share a
+// workspace. Each is 0 whenever no kernel runs.
 constexpr int64_t kTickets = 256;
 constexpr int64_t kNormalizeTicket = kTickets - 1;
 static_assert(kReduceBlocks / 2 <= kNormalizeTicket, "tiles that have two blocks or more must find a ticket each");
+
+constexpr int kMaxStored = 5;
 
 struct Workspace {
   uint32_t *tickets;
@@ -37,74 +39,94 @@ inline Workspace workspace_at(uint64_t address) {
   return {reinterpret_cast<uint32_t *>(address), reinterpret_cast<double *>(address + kTickets * sizeof(uint32_t))};
 }
 
+// Of whatever variant has the most partial results. In kRows tiles are widest: kPlanes may have more blocks of units
+// for a channel, but no more than kReduceBlocks blocks of its narrower tiles, or one for each tile.
 inline int64_t workspace_bytes(int64_t channels) {
-  const Tiling tiling = {kReduceLanes, 1, kReduceBlocks};
-  return kTickets * static_cast<int64_t>(sizeof(uint32_t)) + max_row_blocks(tiling, channels) * 2 * channels * 8;
+  const Tiling tiling = {kReduceChannels, 1, kReduceBlocks};
+  const int64_t blocks = max_unit_blocks(tiling, 1, {1, channels, 1});
+  return kTickets * static_cast<int64_t>(sizeof(uint32_t)) + blocks * kMaxStored * channels * 8;
 }
 
-// Two float64 for each of a thread's channels, and the number of rows that they stand for.
+// kValues float64 for each of a thread's channels, and the number of elements that they stand for: one number for all
+// of its channels, or one for each where a mask may tell them apart.
+template <typename V, int kValuesOf>
 struct Partial {
-  double rows;
-  double first[kWidth];
-  double second[kWidth];
+  static constexpr int kValues = kValuesOf;
+  static constexpr int kChannels = V::kChannels;
+  static constexpr int kCounts = V::kSpecial ? kChannels : 1;
+  static constexpr int kSize = kCounts + kValues * kChannels;
+  static constexpr int kStored = kValues + (V::kSpecial ? 1 : 0);  // of a channel, in the workspace
+  static_assert(kStored <= kMaxStored, "the workspace has room");
+
+  double v[kSize];
+
+  __device__ __forceinline__ double &count(int c) { return v[kCounts == 1 ? 0 : c]; }
+  __device__ __forceinline__ double count(int c) const { return v[kCounts == 1 ? 0 : c]; }
+  __device__ __forceinline__ double &value(int i, int c) { return v[kCounts + i * kChannels + c]; }
+  __device__ __forceinline__ double value(int i, int c) const { return v[kCounts + i * kChannels + c]; }
 };
 
-// Per channel: first is the mean, second the sum of squared deviations from it (Chan, Golub, LeVeque).
+// Per channel: value 0 is the mean, value 1 the sum of squared deviations from it (Chan, Golub, LeVeque).
 struct MergeMoments {
-  static __device__ __forceinline__ void merge(Partial &into, const Partial &from) {
-    if (from.rows == 0) return;
-    const double rows = into.rows + from.rows;
-    const double weight = from.rows / rows;
+  template <typename P>
+  static __device__ __forceinline__ void merge(P &into, const P &from) {
+    double before[P::kCounts];
+    double weight[P::kCounts];
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      const double delta = from.first[j] - into.first[j];
-      into.first[j] += delta * weight;
-      into.second[j] += from.second[j] + delta * delta * (into.rows * weight);
+    for (int c = 0; c < P::kCounts; ++c) {
+      before[c] = into.count(c);
+      into.count(c) += from.count(c);
+      weight[c] = from.count(c) / into.count(c);
     }
-    into.rows = rows;
+#pragma unroll
+    for (int c = 0; c < P::kChannels; ++c) {
+      if (from.count(c) == 0) continue;
+      const int i = P::kCounts == 1 ? 0 : c;
+      const double delta = from.value(0, c) - into.value(0, c);
+      into.value(0, c) = fused(delta, weight[i], into.value(0, c));
+      into.value(1, c) += fused(delta * delta, before[i] * weight[i], from.value(1, c));
+    }
   }
 };
 
-// Per channel: two sums.
+// Per channel: sums.
 struct AddSums {
-  static __device__ __forceinline__ void merge(Partial &into, const Partial &from) {
+  template <typename P>
+  static __device__ __forceinline__ void merge(P &into, const P &from) {
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      into.first[j] += from.first[j];
-      into.second[j] += from.second[j];
-    }
-    into.rows += from.rows;
+    for (int i = 0; i < P::kSize; ++i) into.v[i] += from.v[i];
   }
 };
 
-// Merges the partial results of the threads with the same threadIdx.x; those with threadIdx.y = 0 return the result.
-// blockDim.y is a power of two. Called twice, it needs a __syncthreads() between.
-template <typename Merge>
-__device__ __forceinline__ void reduce_block(Partial &partial) {
-  __shared__ double rows[kThreads];
-  __shared__ double first[kWidth][kThreads];
-  __shared__ double second[kWidth][kThreads];
-  const unsigned thread = threadIdx.y * blockDim.x + threadIdx.x;
+// One value for each of a thread's channels: adds up the elements of one channel.
+template <typename V>
+__device__ __forceinline__ double of_channel(const typename V::Real (&lanes)[V::kWidth], int c) {
+  double sum = 0;
+#pragma unroll
+  for (int j = 0; j < V::kWidth; ++j) {
+    if (V::channel_of(j) == c) sum += lanes[j];
+  }
+  return sum;
+}
+
+// Merges the partial results of the threads of a lane; that whose turn is 0 returns the result. blockDim.y is a power
+// of two. Called twice, it needs a __syncthreads() between.
+template <typename V, typename Merge, typename P>
+__device__ __forceinline__ void reduce_block(P &partial, const Share &share) {
+  __shared__ double shared[P::kSize][kThreads];
+  const int thread = thread_of_block();
+  const unsigned to_next_turn = V::kLayout == Layout::kRows ? blockDim.x : 1;
   for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
     // A thread writes once, in the round that it leaves after; so one barrier a round is enough.
-    if (threadIdx.y >= half && threadIdx.y < 2 * half) {
-      rows[thread] = partial.rows;
+    if (share.turn >= half && share.turn < 2 * half) {
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        first[j][thread] = partial.first[j];
-        second[j][thread] = partial.second[j];
-      }
+      for (int i = 0; i < P::kSize; ++i) shared[i][thread] = partial.v[i];
     }
     __syncthreads();
-    if (threadIdx.y < half) {
-      const unsigned other = thread + half * blockDim.x;
-      Partial from;
-      from.rows = rows[other];
+    if (share.turn < half) {
+      P from;
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        from.first[j] = first[j][other];
-        from.second[j] = second[j][other];
-      }
+      for (int i = 0; i < P::kSize; ++i) from.v[i] = shared[i][thread + half * to_next_turn];
       Merge::merge(partial, from);
     }
   }
@@ -116,7 +138,7 @@ __device__ __forceinline__ void reduce_block(Partial &partial) {
 __device__ __forceinline__ bool is_last_block(uint32_t *ticket, unsigned blocks) {
   __shared__ uint32_t drawn;
   __syncthreads();
-  if (threadIdx.x == 0 && threadIdx.y == 0) {
+  if (thread_of_block() == 0) {
     __threadfence();
     drawn = atomicInc(ticket, blocks - 1);
     __threadfence();
@@ -125,40 +147,45 @@ __device__ __forceinline__ bool is_last_block(uint32_t *ticket, unsigned blocks)
   return drawn == blocks - 1;
 }
 
-// Merges the partial results of all blocks of this tile. True in the threads of one block a tile; there, those with
-// threadIdx.y = 0 return the result.
-template <typename Merge>
-__device__ __forceinline__ bool reduce_tile(Partial &partial, const ThreadTile &tile, int64_t rows, int64_t channels,
+// Merges the partial results of all blocks of this tile. True in the threads of one block a tile; there, those whose
+// turn is 0 return the result.
+template <typename V, typename Merge, typename P>
+__device__ __forceinline__ bool reduce_tile(P &partial, const Geometry &geometry, const Share &share,
                                             const Workspace &workspace) {
-  reduce_block<Merge>(partial);
+  reduce_block<V, Merge>(partial, share);
   const unsigned blocks = gridDim.y;
   if (blocks == 1) return true;
 
-  if (threadIdx.y == 0) {
-    double *values = workspace.values + 2 * channels * blockIdx.y + tile.channel;
+  const int64_t channels = geometry.channels;
+  double *const values = workspace.values + share.channel;
+  if (share.turn == 0 && share.exists) {
+    double *at = values + blockIdx.y * channels * P::kStored;
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      if (j < tile.width) {
-        values[j] = partial.first[j];
-        values[channels + j] = partial.second[j];
-      }
+    for (int c = 0; c < P::kChannels; ++c) {
+#pragma unroll
+      for (int i = 0; i < P::kValues; ++i) at[i * channels + c] = partial.value(i, c);
+      if constexpr (V::kSpecial) at[P::kValues * channels + c] = partial.count(c);
     }
   }
   if (!is_last_block(workspace.tickets + blockIdx.x, blocks)) return false;
 
-  partial = Partial{};
-  for (unsigned block = threadIdx.y; block < blocks; block += blockDim.y) {
-    const double *values = workspace.values + 2 * channels * block + tile.channel;
-    Partial from;
-    from.rows = static_cast<double>(rows_of_block(rows, block, blocks).count);
+  partial = P{};
+  for (unsigned block = share.turn; share.exists && block < blocks; block += blockDim.y) {
+    const double *at = values + block * channels * P::kStored;
+    P from;
+    if constexpr (!V::kSpecial) {
+      const int64_t units = range_of_block(geometry.units, block, blocks).count;
+      from.count(0) = static_cast<double>(units * V::kElementsOfUnit);
+    }
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      from.first[j] = j < tile.width ? __ldcg(values + j) : 0;
-      from.second[j] = j < tile.width ? __ldcg(values + channels + j) : 0;
+    for (int c = 0; c < P::kChannels; ++c) {
+#pragma unroll
+      for (int i = 0; i < P::kValues; ++i) from.value(i, c) = __ldcg(at + i * channels + c);
+      if constexpr (V::kSpecial) from.count(c) = __ldcg(at + P::kValues * channels + c);
     }
     Merge::merge(partial, from);
   }
-  reduce_block<Merge>(partial);
+  reduce_block<V, Merge>(partial, share);
   return true;
 }
 

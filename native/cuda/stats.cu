@@ -1,124 +1,209 @@
 // Per-channel count, mean and sum of squared deviations (M2) of one rank's share, into its row.
 //
-// in   x          [rows, channels] float32 row-major
-// out  exchange   [world_size][2 + 2 * channels] float64: this rank's [signature, count, mean, M2], zeros elsewhere
+// in   x          [outer, channels, inner] float32, float16, bfloat16 or float64, dense
+//      mask       uint8, strided, or null: where it is 0, the element does not count and is not looked at
+// out  exchange   [world_size][2 + 2 * channels] float64: this rank's [signature, count, mean, M2], zeros elsewhere;
+//                 or [world_size][2 + 3 * channels]: [signature, 0, mean, M2, count]
 //      workspace  see reduce.cuh
 //
-// Algorithm  A thread adds up 64 rows at a time in float32, shifted by the mean that it has so far (at first that of
-//            its first 8 rows), and merges them into a float64 mean and M2; these merge in a fixed tree. So the
-//            variance keeps its digits at |mean| = 1e4 sigma. Squared deviations must fit float32: values within 1e18
-//            of their channel's mean. Infinities and NaN stay in their channel.
-// Launch     block (1 .. 8, 256 .. 32), grid (channels / 32, row blocks), at most 264 blocks up to 8448 channels.
-// Traffic    reads x once; writes 16 bytes a channel and row block, and the rows. 64 KB in flight a multiprocessor.
-// Designed   for channels >= 32 and a multiple of 4 at 16-byte aligned x; right for all others, element by element.
-// Result     deterministic; the order of the sums is the same on every device.
-// Index      64-bit: rows * channels may exceed 2^31.
+// Algorithm  A thread adds up 64 units at a time in float32 (float64 for float64), shifted by the mean that it has so
+//            far (at first that of its first 4 units), and merges them into a float64 mean and M2; these merge in a
+//            fixed tree, the means relative to the channel's first element. So the variance keeps its digits at |mean|
+//            = 1e4 sigma. Squared deviations must fit float32: values within 1e18 of their channel's mean. Infinities
+//            and NaN stay in their channel.
+// Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / 32, unit blocks); planes: block (1 .. 8, 256 .. 32),
+// grid
+//            (channels / (1 .. 8), unit blocks). At most 264 blocks, or one a tile of channels.
+// Traffic    reads x once, and the mask; writes 16 bytes a channel and unit block (24 with a mask), and the rows. 64 KB
+//            in flight a multiprocessor.
+// Designed   for channels (rows) or inner (planes) a multiple of 4 and x aligned to 4 elements; right for all others.
+// Result     deterministic; the order of the sums follows from shape and dtype, on every device.
+// Index      64-bit: outer * channels * inner may exceed 2^31.
 #include "entry.cuh"
 
 namespace syncbn {
 namespace {
 
-constexpr Tiling kTiling = {kReduceLanes, 8, kReduceBlocks};
-static_assert(kFlushRows % kTiling.rows_at_once == 0, "a flush follows a whole number of loads");
+constexpr Tiling kTiling = {kReduceChannels, 8, kReduceBlocks};
+
+// The first shift is taken from so many units, in every variant: alignment must not change the bits.
+constexpr int kShiftUnits = 4;
+
+template <typename V>
+constexpr int kUnits = units_in_flight<V>(128, 16, kShiftUnits);
 
 struct StatsParams {
-  const float *x;
-  int64_t rows;
-  int64_t channels;
+  const void *x;
+  const uint8_t *mask;
+  Geometry geometry;
   Rows exchange;
   int rank;
   double signature;
   Workspace workspace;
 };
 
-// Near the values of a thread's first rows: the mean of them, relative to the first, so that equal values give it
-// exactly.
-template <int kRows>
-__device__ __forceinline__ Quad first_shift(const Quad (&x)[kRows], int rows) {
-  Quad shift = x[0];
-#pragma unroll
-  for (int j = 0; j < kWidth; ++j) {
-    float sum = 0;
-#pragma unroll
-    for (int k = 1; k < kRows; ++k) sum += k < rows ? x[k].v[j] - x[0].v[j] : 0.0f;
-    shift.v[j] += sum / static_cast<float>(rows);
-  }
-  return shift;
-}
-
-// Deviations from a shift, and their squares.
+// What a thread has added up since the last flush: deviations from a shift, and their squares.
+template <typename V>
 struct Deviations {
-  Quad sum;
-  Quad squares;
+  typename V::Real sum[V::kWidth];
+  typename V::Real squares[V::kWidth];
+  int counted[V::kChannels];  // kSpecial
 };
 
-// Adds up to kRows rows. At the first of a thread, the shift is set.
-template <bool kVector>
-__device__ __forceinline__ void add_rows(Deviations &deviations, Quad &shift, bool first, const float *x,
-                                         int64_t stride, int rows, int width) {
-  constexpr int kRows = kTiling.rows_at_once;
-  Quad quads[kRows];
-  load_rows<kVector, Keep>(quads, x, stride, rows, width);
-  if (first) shift = first_shift(quads, rows);
+// Of each of a thread's channels.
+template <typename V>
+struct Shift {
+  typename V::Real value[V::kChannels];
+  Bits known;
+};
+
+// Near the values of a thread's first units: the mean of them, relative to the first, so that equal values give it
+// exactly. A channel of which no element counts goes without.
+template <typename V>
+__device__ __forceinline__ void find_shift(Shift<V> &shift, const Unit<V> (&x)[kUnits<V>],
+                                           const Bits (&counts)[kUnits<V>], int units) {
+  using Real = typename V::Real;
 #pragma unroll
-  for (int k = 0; k < kRows; ++k) {
-    if (k < rows) {
+  for (int c = 0; c < V::kChannels; ++c) {
+    if (has_bit(shift.known, c)) continue;
+    Real first = 0;
+    Real sum = 0;
+    int counted = 0;
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        const float d = quads[k].v[j] - shift.v[j];
-        deviations.sum.v[j] += d;
-        deviations.squares.v[j] = fmaf(d, d, deviations.squares.v[j]);
+    for (int k = 0; k < kShiftUnits; ++k) {
+#pragma unroll
+      for (int j = 0; j < V::kWidth; ++j) {
+        if (V::channel_of(j) != c || k >= units || !has_bit(counts[k], j)) continue;
+        const Real value = computed(x[k].v[j]);
+        if (counted == 0) first = value;
+        sum += value - first;
+        ++counted;
       }
+    }
+    if (counted == 0) continue;
+    shift.value[c] = first + sum / static_cast<Real>(counted);
+    shift.known |= Bits{1} << c;
+  }
+}
+
+// Adds up to kUnits units, and moves the cursor past them.
+template <typename V>
+__device__ __forceinline__ void add_units(Deviations<V> &deviations, Shift<V> &shift, Cursor<V> &cursor,
+                                          const StatsParams &p, int units) {
+  using Real = typename V::Real;
+  Unit<V> x[kUnits<V>];
+  Bits counts[kUnits<V>];
+#pragma unroll
+  for (int k = 0; k < kUnits<V>; ++k) {
+    x[k] = {};
+    counts[k] = kAllBits;
+    if (k < units) {
+      x[k] = load_unit<V, Keep>(static_cast<const typename V::Element *>(p.x) + cursor.offset);
+      if (V::kSpecial && p.mask) counts[k] = load_bits<V>(p.mask + cursor.mask, p.geometry.mask.lane);
+    }
+    cursor.advance(p.geometry);
+  }
+  constexpr Bits kKnown = (Bits{1} << V::kChannels) - 1;
+  if (shift.known != kKnown) find_shift(shift, x, counts, units);
+#pragma unroll
+  for (int k = 0; k < kUnits<V>; ++k) {
+#pragma unroll
+    for (int j = 0; j < V::kWidth; ++j) {
+      const int c = V::channel_of(j);
+      if (k >= units || (V::kSpecial && !has_bit(counts[k], j))) continue;
+      const Real d = computed(x[k].v[j]) - shift.value[c];
+      deviations.sum[j] += d;
+      deviations.squares[j] = fused(d, d, deviations.squares[j]);
+      if constexpr (V::kSpecial) ++deviations.counted[c];
     }
   }
 }
 
-// Mean and M2 of `rows` rows.
-__device__ __forceinline__ Partial moments(const Deviations &deviations, const Quad &shift, int rows) {
-  Partial result;
-  result.rows = rows;
-  const double inverse = 1.0 / rows;
+template <typename V>
+using Moments = Partial<V, 2>;
+
+// What the means of all threads are relative to until the last one, of each of a thread's channels: float64 has no
+// digits to spare for a large mean.
+template <typename V>
+struct Origin {
+  typename V::Real value[V::kChannels];
+};
+
+// The channel's first element, where that can be used.
+template <typename V>
+__device__ __forceinline__ Origin<V> find_origin(const StatsParams &p, const Share &share) {
+  Origin<V> origin = {};
+  if (!share.exists || p.geometry.units == 0) return origin;
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) {
-    const double mean = deviations.sum.v[j] * inverse;
-    result.first[j] = shift.v[j] + mean;
-    result.second[j] = deviations.squares.v[j] - deviations.sum.v[j] * mean;
+  for (int c = 0; c < V::kChannels; ++c) {
+    const int64_t channel = share.channel + c;
+    if (V::kSpecial && p.mask && p.mask[channel * p.geometry.mask.unit.channel] == 0) continue;
+    const auto *x = static_cast<const typename V::Element *>(p.x) + channel * p.geometry.tensor.unit.channel;
+    const typename V::Real value = computed(*x);
+    if (isfinite(value)) origin.value[c] = value;
+  }
+  return origin;
+}
+
+// Mean and M2 of what the deviations stand for. elements: of each channel, where they all count.
+template <typename V>
+__device__ __forceinline__ Moments<V> moments(const Deviations<V> &deviations, const Shift<V> &shift,
+                                              const Origin<V> &origin, int elements) {
+  Moments<V> result;
+#pragma unroll
+  for (int c = 0; c < V::kChannels; ++c) {
+    const int counted = V::kSpecial ? deviations.counted[c] : elements;
+    const double sum = of_channel<V>(deviations.sum, c);
+    const double mean = counted == 0 ? 0 : __dmul_rn(sum, 1.0 / counted);
+    result.count(c) = counted;
+    result.value(0, c) = counted == 0 ? 0 : static_cast<double>(shift.value[c]) - origin.value[c] + mean;
+    result.value(1, c) = fused(-sum, mean, of_channel<V>(deviations.squares, c));
   }
   return result;
 }
 
-// Mean and M2 of a thread's rows.
-template <bool kVector>
-__device__ __forceinline__ Partial accumulate(const StatsParams &p, const ThreadTile &tile) {
-  constexpr int kRows = kTiling.rows_at_once;
-  const int64_t stride = blockDim.y * p.channels;
-  const float *x = p.x + tile.first * p.channels + tile.channel;
-  Partial total = {};
-  Quad shift = {};
-  for (int64_t left = tile.count; left > 0; left -= kFlushRows) {
-    const int rows = left < kFlushRows ? static_cast<int>(left) : kFlushRows;
-    Deviations deviations = {};
+// Mean, relative to the origin, and M2 of a thread's units.
+template <typename V>
+__device__ __forceinline__ Moments<V> accumulate(const StatsParams &p, const Share &share, const Origin<V> &origin) {
+  static_assert(kFlushUnits % kUnits<V> == 0, "a flush follows a whole number of loads");
+  Cursor<V> cursor(p.geometry, share);
+  Moments<V> total = {};
+  Shift<V> shift = {};
+  for (int64_t left = share.count; left > 0; left -= kFlushUnits) {
+    const int units = left < kFlushUnits ? static_cast<int>(left) : kFlushUnits;
+    Deviations<V> deviations = {};
     int done = 0;
-    for (; done + kRows <= rows; done += kRows, x += kRows * stride) {
-      add_rows<kVector>(deviations, shift, total.rows + done == 0, x, stride, kRows, tile.width);
-    }
-    if (done < rows) {
-      add_rows<kVector>(deviations, shift, total.rows + done == 0, x, stride, rows - done, tile.width);
-    }
-    MergeMoments::merge(total, moments(deviations, shift, rows));
+    for (; done + kUnits<V> <= units; done += kUnits<V>) add_units(deviations, shift, cursor, p, kUnits<V>);
+    if (done < units) add_units(deviations, shift, cursor, p, units - done);
+    MergeMoments::merge(total, moments(deviations, shift, origin, units * V::kElementsOfUnit));
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) shift.v[j] = static_cast<float>(total.first[j]);
+    for (int c = 0; c < V::kChannels; ++c) {
+      if (!has_bit(shift.known, c)) continue;
+      shift.value[c] = static_cast<typename V::Real>(origin.value[c] + total.value(0, c));
+    }
   }
   return total;
 }
 
-template <bool kVector>
+template <typename V>
 __global__ void __launch_bounds__(kThreads, 2) stats_kernel(const __grid_constant__ StatsParams p) {
-  const ThreadTile tile(p.rows, p.channels);
-  Partial share = accumulate<kVector>(p, tile);
-  if (!reduce_tile<MergeMoments>(share, tile, p.rows, p.channels, p.workspace)) return;
-  write_rows(p.exchange, p.rank, tile, share, {p.signature, static_cast<double>(p.rows)});
+  const Share share = share_of<V>(p.geometry, this_place());
+  const Origin<V> origin = find_origin<V>(p, share);
+  Moments<V> result = accumulate<V>(p, share, origin);
+  if (!reduce_tile<V, MergeMoments>(result, p.geometry, share, p.workspace)) return;
+#pragma unroll
+  for (int c = 0; c < V::kChannels; ++c) {
+    if (result.count(c) != 0) result.value(0, c) += origin.value[c];
+  }
+  write_rows(p.exchange, p.rank, share, result, {p.signature, p.exchange.channel_counts ? 0 : result.count(0)});
 }
+
+struct StatsKernels {
+  template <typename V>
+  static auto of() {
+    return stats_kernel<V>;
+  }
+};
 
 }  // namespace
 }  // namespace syncbn
@@ -126,14 +211,15 @@ __global__ void __launch_bounds__(kThreads, 2) stats_kernel(const __grid_constan
 int32_t syncbn_cuda_stats(const syncbn_stats_args *args) {
   using namespace syncbn;
   if (const int status = check(args, last_error())) return status;
+  const Plan plan =
+      plan_of(kTiling, args->dtype, shape_of(*args), mask_strides_of(*args), args->mask != 0, {args->x}, 0);
   StatsParams p;
-  p.x = pointer<const float>(args->x);
-  p.rows = args->outer;
-  p.channels = args->channels;
-  p.exchange = {pointer<double>(args->rows), kForwardRowHead, args->channels, args->world_size};
+  p.x = pointer<const void>(args->x);
+  p.mask = pointer<const uint8_t>(args->mask);
+  p.geometry = plan.geometry;
+  p.exchange = rows_of(args->rows, kForwardRowHead, args->channels, args->channel_counts != 0, args->world_size);
   p.rank = args->rank;
   p.signature = args->signature;
   p.workspace = workspace_at(args->workspace);
-  const auto kernel = rows_are_aligned(args->x, args->channels) ? stats_kernel<true> : stats_kernel<false>;
-  return enqueue("stats", kernel, launch_shape(kTiling, p.rows, p.channels), args->stream, p);
+  return enqueue("stats", choose<StatsKernels>(plan), plan.shape, args->stream, p);
 }

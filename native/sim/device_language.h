@@ -6,6 +6,8 @@
 #ifndef SYNCBN_SIM_DEVICE_LANGUAGE_H
 #define SYNCBN_SIM_DEVICE_LANGUAGE_H
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -260,6 +262,9 @@ inline uint32_t load_acquire_system(const uint32_t *address) {
 inline void store_release_system(uint32_t *address, uint32_t value) {
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
 }
+
+// For the compiler of a GPU only.
+inline void forget(int64_t &) {}
 
 // Waits for all threads of a cooperative launch's grid.
 inline void grid_sync(int line = __builtin_LINE()) { sim_grid_barrier(line); }

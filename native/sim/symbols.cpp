@@ -1,10 +1,13 @@
 // What is the function at this address called, and where is its library's thread-local storage?
 #include <cxxabi.h>
 #include <elf.h>
+#include <fcntl.h>
 #include <link.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "launch.h"
 
@@ -44,18 +47,38 @@ Module module_of(const void *address) {
   return module;
 }
 
-std::vector<char> read_file(const std::string &path) {
-  std::vector<char> bytes;
-  FILE *file = fopen(path.c_str(), "rb");
-  if (!file) return bytes;
-  char chunk[65536];
-  for (size_t n; (n = fread(chunk, 1, sizeof chunk, file)) > 0;) bytes.insert(bytes.end(), chunk, chunk + n);
-  fclose(file);
-  return bytes;
-}
+// A file's bytes, without reading those that nobody looks at: a test program has 17 MB and many kernels to name.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string &path) {
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) return;
+    struct stat status;
+    if (fstat(file, &status) == 0 && status.st_size > 0) {
+      void *mapped = mmap(nullptr, static_cast<size_t>(status.st_size), PROT_READ, MAP_PRIVATE, file, 0);
+      if (mapped != MAP_FAILED) {
+        data_ = static_cast<const char *>(mapped);
+        size_ = static_cast<size_t>(status.st_size);
+      }
+    }
+    close(file);
+  }
+  ~MappedFile() {
+    if (data_) munmap(const_cast<char *>(data_), size_);
+  }
+  MappedFile(const MappedFile &) = delete;
+  MappedFile &operator=(const MappedFile &) = delete;
+
+  const char *data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  const char *data_ = nullptr;
+  size_t size_ = 0;
+};
 
 // The mangled name from .symtab, which holds local functions too; empty in a stripped file.
-std::string symbol_at(const std::vector<char> &file, uintptr_t offset) {
+std::string symbol_at(const MappedFile &file, uintptr_t offset) {
   if (file.size() < sizeof(Elf64_Ehdr)) return "";
   const auto *elf = reinterpret_cast<const Elf64_Ehdr *>(file.data());
   const auto *sections = reinterpret_cast<const Elf64_Shdr *>(file.data() + elf->e_shoff);
@@ -101,7 +124,7 @@ std::string readable(std::string name) {
 std::string function_name(const void *address) {
   const Module module = module_of(address);
   std::string mangled;
-  if (module.found) mangled = symbol_at(read_file(module.path), module.address - module.base);
+  if (module.found) mangled = symbol_at(MappedFile(module.path), module.address - module.base);
   if (mangled.empty()) return format("kernel@%p", address);
   int status = 0;
   char *demangled = abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status);

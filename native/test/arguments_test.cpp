@@ -1,19 +1,16 @@
 // Every argument that is outside its range is refused, by a text that names the value.
 #include <stdlib.h>
 
-#include <cmath>
 #include <functional>
-#include <limits>
 #include <string>
 #include <thread>
 
+#include "backend.h"
+#include "check.h"
 #include "step.h"
 
 namespace test {
 namespace {
-
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 template <typename Args>
 struct Wrong {
@@ -47,37 +44,70 @@ void check_refused(const char *operation, int32_t (*call)(const Args *), const A
   CHECK(backend::last_error()[0] == '\0', "after success the text is \"%s\"", backend::last_error());
 }
 
-// What all four operations have.
-template <typename Args>
-std::vector<Wrong<Args>> wrong_shapes() {
-  constexpr int64_t kHuge = int64_t{1} << 61;
-  return {
-      {"dtype -1", [](Args &a) { a.dtype = -1; }, SYNCBN_INVALID_ARGUMENT, "-1"},
-      {"dtype 4", [](Args &a) { a.dtype = 4; }, SYNCBN_INVALID_ARGUMENT, "4"},
-      {"float16", [](Args &a) { a.dtype = SYNCBN_FLOAT16; }, SYNCBN_UNSUPPORTED, "1"},
-      {"float64", [](Args &a) { a.dtype = SYNCBN_FLOAT64; }, SYNCBN_UNSUPPORTED, "3"},
-      {"outer", [](Args &a) { a.outer = -5; }, SYNCBN_INVALID_ARGUMENT, "-5"},
-      {"channels 0", [](Args &a) { a.channels = 0; }, SYNCBN_INVALID_ARGUMENT, "channels is 0"},
-      {"channels -7", [](Args &a) { a.channels = -7; }, SYNCBN_INVALID_ARGUMENT, "-7"},
-      {"inner -2", [](Args &a) { a.inner = -2; }, SYNCBN_INVALID_ARGUMENT, "-2"},
-      {"inner 49", [](Args &a) { a.inner = 49; }, SYNCBN_UNSUPPORTED, "49"},
-      {"overflow", [](Args &a) { a.outer = kHuge; }, SYNCBN_INVALID_ARGUMENT, "2305843009213693952"},
-      {"world_size", [](Args &a) { a.world_size = 0; }, SYNCBN_INVALID_ARGUMENT, "world_size is 0"},
-      {"x misaligned", [](Args &a) { a.x += 2; }, SYNCBN_INVALID_ARGUMENT, "x is at 0x"},
-      {"x null", [](Args &a) { a.x = 0; }, SYNCBN_INVALID_ARGUMENT, "x is null"},
-      {"rows misaligned", [](Args &a) { a.rows += 4; }, SYNCBN_INVALID_ARGUMENT, "rows is at 0x"},
-      {"signature", [](Args &a) { a.signature = kNan; }, SYNCBN_INVALID_ARGUMENT, "signature is NaN"},
-      {"no signature", [](Args &a) { a.signature = 0; }, SYNCBN_INVALID_ARGUMENT, "signature is 0"},
-  };
-}
-
 template <typename Args>
 std::vector<Wrong<Args>> operator+(std::vector<Wrong<Args>> left, const std::vector<Wrong<Args>> &right) {
   left.insert(left.end(), right.begin(), right.end());
   return left;
 }
 
-// A replica on which every operation can run.
+// `field = value` is refused by a text that has `text`.
+#define WRONG(field, value, text)                                                         \
+  {                                                                                       \
+#field " = " #value, [](Args & a) { a.field = value; }, SYNCBN_INVALID_ARGUMENT, text \
+  }
+// An address that must be there, and one that is not a multiple of the element.
+#define NEEDED(field)                                                                           \
+  {                                                                                             \
+#field " absent", [](Args & a) { a.field = 0; }, SYNCBN_INVALID_ARGUMENT, #field " is null" \
+  }
+#define ALIGNED(field)                                                                                \
+  {                                                                                                   \
+#field " misaligned", [](Args & a) { a.field += 1; }, SYNCBN_INVALID_ARGUMENT, #field " is at 0x" \
+  }
+
+// What all four operations have.
+template <typename Args>
+std::vector<Wrong<Args>> wrong_shapes() {
+  constexpr int64_t kHuge = int64_t{1} << 61;
+  return {
+      WRONG(dtype, -1, "dtype is -1"),
+      WRONG(dtype, 4, "dtype is 4"),
+      WRONG(outer, -5, "outer is -5"),
+      WRONG(channels, 0, "channels is 0"),
+      WRONG(channels, -7, "channels is -7"),
+      WRONG(inner, -2, "inner is -2"),
+      WRONG(outer, kHuge, "2305843009213693952"),
+      WRONG(inner, kHuge, "2305843009213693952"),
+      WRONG(world_size, 0, "world_size is 0"),
+      NEEDED(x),
+      ALIGNED(x),
+      ALIGNED(rows),
+      WRONG(signature, kNan, "signature is NaN"),
+      WRONG(signature, 0, "signature is 0"),
+  };
+}
+
+// What those that compute v have.
+template <typename Args>
+std::vector<Wrong<Args>> wrong_values() {
+  return {
+      WRONG(relu, 2, "relu is 2"),
+      ALIGNED(gamma),
+      ALIGNED(beta),
+      ALIGNED(adjust_scale),
+      ALIGNED(adjust_bias),
+      {"adjust_scale alone", [](Args &a) { a.adjust_bias = 0; }, SYNCBN_INVALID_ARGUMENT, "adjust_bias is null"},
+      {"adjust_bias alone", [](Args &a) { a.adjust_scale = 0; }, SYNCBN_INVALID_ARGUMENT, "adjust_scale is null"},
+  };
+}
+
+// What those with a mask have.
+template <typename Args>
+std::vector<Wrong<Args>> wrong_masks() {
+  return {WRONG(mask_outer_stride, -4, "-4"), WRONG(mask_channel_stride, -5, "-5"), WRONG(mask_inner_stride, -6, "-6")};
+}
+
+// A replica on which every operation can run, with all that is optional. Its tensors are float64.
 struct Ready {
   Step step;
   Replica &replica;
@@ -85,7 +115,12 @@ struct Ready {
   Ready() : step(config()), replica(*step.replicas[0]) { step.run(); }
 
   static Config config() {
-    Config config(6, {10});
+    Config config(6, {{10, 3}});
+    config.layer.dtype = SYNCBN_FLOAT64;
+    config.layer.renorm = config.layer.cumulative = config.layer.relu = config.layer.relu_again = true;
+    config.layer.channel_counts = true;
+    config.adjustment = true;
+    config.masked = Masked::kEverywhere;
     return config;
   }
 };
@@ -96,72 +131,133 @@ TEST(stats_refuses) {
   using Args = syncbn_stats_args;
   const Ready ready;
   check_refused("stats", backend::stats, ready.replica.stats_args(),
-                wrong_shapes<Args>() +
+                wrong_shapes<Args>() + wrong_masks<Args>() +
                     std::vector<Wrong<Args>>{
-                        {"rank -1", [](Args &a) { a.rank = -1; }, SYNCBN_INVALID_ARGUMENT, "-1"},
-                        {"rank 1", [](Args &a) { a.rank = 1; }, SYNCBN_INVALID_ARGUMENT, "rank is 1"},
-                        {"rows", [](Args &a) { a.rows = 0; }, SYNCBN_INVALID_ARGUMENT, "rows is null"},
-                        {"workspace", [](Args &a) { a.workspace = 0; }, SYNCBN_INVALID_ARGUMENT, "workspace is null"},
+                        WRONG(rank, -1, "rank is -1"),
+                        WRONG(rank, 1, "rank is 1"),
+                        WRONG(channel_counts, 3, "channel_counts is 3"),
+                        NEEDED(rows),
+                        NEEDED(workspace),
+                        ALIGNED(workspace),
                     });
 }
 
 TEST(normalize_refuses) {
   using Args = syncbn_normalize_args;
   const Ready ready;
-  check_refused(
-      "normalize", backend::normalize, ready.replica.normalize_args(),
-      wrong_shapes<Args>() +
-          std::vector<Wrong<Args>>{
-              {"training", [](Args &a) { a.training = 2; }, SYNCBN_INVALID_ARGUMENT, "training is 2"},
-              {"epsilon -1", [](Args &a) { a.epsilon = -1; }, SYNCBN_INVALID_ARGUMENT, "epsilon is -1"},
-              {"epsilon NaN", [](Args &a) { a.epsilon = kNan; }, SYNCBN_INVALID_ARGUMENT, "nan"},
-              {"decay", [](Args &a) { a.decay = kInfinity; }, SYNCBN_INVALID_ARGUMENT, "inf"},
-              {"y null", [](Args &a) { a.y = 0; }, SYNCBN_INVALID_ARGUMENT, "y is null"},
-              {"y", [](Args &a) { a.y += 1; }, SYNCBN_INVALID_ARGUMENT, "y is at 0x"},
-              {"gamma", [](Args &a) { a.gamma += 2; }, SYNCBN_INVALID_ARGUMENT, "gamma is at 0x"},
-              {"beta", [](Args &a) { a.beta += 2; }, SYNCBN_INVALID_ARGUMENT, "beta is at 0x"},
-              {"rows", [](Args &a) { a.rows = 0; }, SYNCBN_INVALID_ARGUMENT, "rows is null"},
-              {"moving_mean", [](Args &a) { a.moving_mean = 0; }, SYNCBN_INVALID_ARGUMENT, "moving_mean is null"},
-              {"moving_variance", [](Args &a) { a.moving_variance += 3; }, SYNCBN_INVALID_ARGUMENT,
-               "moving_variance is at 0x"},
-              {"saved", [](Args &a) { a.saved += 4; }, SYNCBN_INVALID_ARGUMENT, "saved is at 0x"},
-              {"control", [](Args &a) { a.control = 0; }, SYNCBN_INVALID_ARGUMENT, "control is null"},
-              {"workspace", [](Args &a) { a.workspace = 0; }, SYNCBN_INVALID_ARGUMENT, "workspace is null"},
-          });
+  check_refused("normalize", backend::normalize, ready.replica.normalize_args(),
+                wrong_shapes<Args>() + wrong_values<Args>() +
+                    std::vector<Wrong<Args>>{
+                        WRONG(statistics, 3, "statistics is 3"),
+                        WRONG(statistics, -1, "statistics is -1"),
+                        WRONG(channel_counts, 5, "channel_counts is 5"),
+                        WRONG(renorm, -1, "renorm is -1"),
+                        WRONG(unbiased, 2, "unbiased is 2"),
+                        WRONG(cumulative, 7, "cumulative is 7"),
+                        WRONG(epsilon, -1, "epsilon is -1"),
+                        WRONG(epsilon, kNan, "nan"),
+                        WRONG(decay, kInfinity, "decay is inf"),
+                        WRONG(renorm_decay, kNan, "renorm_decay is nan"),
+                        WRONG(r_min, kNan, "r_min is NaN"),
+                        WRONG(r_max, kNan, "r_max is NaN"),
+                        WRONG(d_max, kNan, "d_max is NaN"),
+                        NEEDED(y),
+                        ALIGNED(y),
+                        ALIGNED(residual),
+                        NEEDED(rows),
+                        NEEDED(moving_mean),
+                        ALIGNED(moving_mean),
+                        NEEDED(moving_variance),
+                        ALIGNED(moving_variance),
+                        NEEDED(moving_stddev),
+                        ALIGNED(moving_stddev),
+                        NEEDED(renorm_mean),
+                        ALIGNED(renorm_mean),
+                        NEEDED(renorm_stddev),
+                        ALIGNED(renorm_stddev),
+                        ALIGNED(saved),
+                        NEEDED(control),
+                        ALIGNED(control),
+                        NEEDED(workspace),
+                        ALIGNED(workspace),
+                        NEEDED(updates),
+                        ALIGNED(updates),
+                    });
+  check_refused("normalize with moving statistics", backend::normalize, ready.replica.inference_args(),
+                std::vector<Wrong<Args>>{NEEDED(moving_mean), NEEDED(moving_variance)});
+  check_refused("normalize with saved statistics", backend::normalize, ready.replica.recompute_args(),
+                std::vector<Wrong<Args>>{NEEDED(saved)});
 }
 
 TEST(backward_reduce_refuses) {
   using Args = syncbn_backward_reduce_args;
   const Ready ready;
-  check_refused(
-      "backward_reduce", backend::backward_reduce, ready.replica.backward_reduce_args(),
-      wrong_shapes<Args>() +
-          std::vector<Wrong<Args>>{
-              {"rank", [](Args &a) { a.rank = 6; }, SYNCBN_INVALID_ARGUMENT, "rank is 6"},
-              {"dy null", [](Args &a) { a.dy = 0; }, SYNCBN_INVALID_ARGUMENT, "dy is null"},
-              {"dy", [](Args &a) { a.dy += 2; }, SYNCBN_INVALID_ARGUMENT, "dy is at 0x"},
-              {"saved", [](Args &a) { a.saved = 0; }, SYNCBN_INVALID_ARGUMENT, "saved is null"},
-              {"gamma_grad", [](Args &a) { a.gamma_grad += 1; }, SYNCBN_INVALID_ARGUMENT, "gamma_grad is at 0x"},
-              {"beta_grad", [](Args &a) { a.beta_grad += 1; }, SYNCBN_INVALID_ARGUMENT, "beta_grad is at 0x"},
-              {"workspace", [](Args &a) { a.workspace += 4; }, SYNCBN_INVALID_ARGUMENT, "workspace is at 0x"},
-          });
+  check_refused("backward_reduce", backend::backward_reduce, ready.replica.backward_reduce_args(),
+                wrong_shapes<Args>() + wrong_values<Args>() + wrong_masks<Args>() +
+                    std::vector<Wrong<Args>>{
+                        WRONG(rank, 6, "rank is 6"),
+                        NEEDED(dy),
+                        ALIGNED(dy),
+                        ALIGNED(dresidual),
+                        NEEDED(saved),
+                        ALIGNED(saved),
+                        ALIGNED(gamma_grad),
+                        ALIGNED(beta_grad),
+                        NEEDED(workspace),
+                        ALIGNED(workspace),
+                    });
 }
 
 TEST(backward_input_refuses) {
   using Args = syncbn_backward_input_args;
   const Ready ready;
   check_refused("backward_input", backend::backward_input, ready.replica.backward_input_args(),
-                wrong_shapes<Args>() +
+                wrong_shapes<Args>() + wrong_values<Args>() + wrong_masks<Args>() +
                     std::vector<Wrong<Args>>{
-                        {"training", [](Args &a) { a.training = -3; }, SYNCBN_INVALID_ARGUMENT, "training is -3"},
-                        {"dy", [](Args &a) { a.dy = 0; }, SYNCBN_INVALID_ARGUMENT, "dy is null"},
-                        {"dx null", [](Args &a) { a.dx = 0; }, SYNCBN_INVALID_ARGUMENT, "dx is null"},
-                        {"dx", [](Args &a) { a.dx += 2; }, SYNCBN_INVALID_ARGUMENT, "dx is at 0x"},
-                        {"gamma", [](Args &a) { a.gamma += 2; }, SYNCBN_INVALID_ARGUMENT, "gamma is at 0x"},
-                        {"saved", [](Args &a) { a.saved = 0; }, SYNCBN_INVALID_ARGUMENT, "saved is null"},
-                        {"rows", [](Args &a) { a.rows = 0; }, SYNCBN_INVALID_ARGUMENT, "rows is null"},
-                        {"control", [](Args &a) { a.control = 0; }, SYNCBN_INVALID_ARGUMENT, "control is null"},
+                        WRONG(training, -3, "training is -3"),
+                        NEEDED(dy),
+                        ALIGNED(dy),
+                        NEEDED(dx),
+                        ALIGNED(dx),
+                        NEEDED(saved),
+                        ALIGNED(saved),
+                        NEEDED(rows),
+                        NEEDED(control),
+                        ALIGNED(control),
                     });
+}
+
+TEST(copy_refuses) {
+  using Args = syncbn_copy_args;
+  Buffer source("source", 48);
+  Buffer destination("destination", 48);
+  Args good = {};
+  good.struct_size = sizeof good;
+  good.element_size = 8;
+  good.rank = 2;
+  good.shape[0] = 2;
+  good.shape[1] = 3;
+  good.source_strides[0] = good.destination_strides[0] = 3;
+  good.source_strides[1] = good.destination_strides[1] = 1;
+  good.source = source.address();
+  good.destination = destination.address();
+  good.stream = backend::stream();
+  check_refused("copy", backend::copy, good,
+                std::vector<Wrong<Args>>{
+                    WRONG(element_size, 3, "element_size is 3"),
+                    WRONG(element_size, 16, "element_size is 16"),
+                    WRONG(element_size, 0, "element_size is 0"),
+                    WRONG(rank, -1, "rank is -1"),
+                    WRONG(rank, 17, "rank is 17"),
+                    WRONG(shape[1], -3, "shape[1] is -3"),
+                    WRONG(source_strides[0], -2, "source_strides[0] is -2"),
+                    WRONG(destination_strides[1], -9, "destination_strides[1] is -9"),
+                    WRONG(shape[0], int64_t{1} << 60, "2^63"),
+                    NEEDED(source),
+                    ALIGNED(source),
+                    NEEDED(destination),
+                    ALIGNED(destination),
+                });
 }
 
 TEST(library_says_what_it_is) {

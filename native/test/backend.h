@@ -17,8 +17,8 @@ extern const char *const kName;
 // kRoundings * 2^-24 of the sum of its terms' magnitudes.
 extern const int kRoundings;
 
-// The elements of one sweep case, and how many cases of the sweep are left out for each that runs: a simulated device
-// is slower by orders of magnitude.
+// Elements of a larger case, and which cases of a sweep run: every kSweepStride-th. A simulated device is slower by
+// orders of magnitude.
 extern const int64_t kMaxElements;
 extern const int kSweepStride;
 
@@ -29,6 +29,7 @@ void release(void *address);
 void *allocate_shared(size_t bytes);
 void release_shared(void *address);
 void upload(void *device, const void *host, size_t bytes);
+// After everything that was enqueued.
 void download(void *host, const void *device, size_t bytes);
 // Makes any access an error where the backend can; accessible again with forbidden = false.
 void forbid(void *address, size_t bytes, bool forbidden);
@@ -46,6 +47,7 @@ int32_t stats(const syncbn_stats_args *args);
 int32_t normalize(const syncbn_normalize_args *args);
 int32_t backward_reduce(const syncbn_backward_reduce_args *args);
 int32_t backward_input(const syncbn_backward_input_args *args);
+int32_t copy(const syncbn_copy_args *args);
 
 }  // namespace backend
 

@@ -14,7 +14,7 @@ namespace backend {
 const char *const kName = "cpu";
 // At most 16 additions within a chain and 8 chains or 3 levels of a tree (lanes.h), one subtraction, one product.
 const int kRoundings = 26;
-const int64_t kMaxElements = 300000;
+const int64_t kMaxElements = 40000;
 const int kSweepStride = 1;
 
 void *allocate(size_t bytes) {
@@ -75,5 +75,6 @@ int32_t stats(const syncbn_stats_args *args) { return syncbn_cpu_stats(args); }
 int32_t normalize(const syncbn_normalize_args *args) { return syncbn_cpu_normalize(args); }
 int32_t backward_reduce(const syncbn_backward_reduce_args *args) { return syncbn_cpu_backward_reduce(args); }
 int32_t backward_input(const syncbn_backward_input_args *args) { return syncbn_cpu_backward_input(args); }
+int32_t copy(const syncbn_copy_args *args) { return syncbn_cpu_copy(args); }
 
 }  // namespace backend

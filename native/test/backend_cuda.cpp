@@ -21,10 +21,10 @@ const char *const kName = "cuda";
 // 64 additions before a thread's sums go into float64 (reduce.cuh), one subtraction, one product.
 const int kRoundings = 66;
 #if defined(SYNCBN_TEST_SIM)
-const int64_t kMaxElements = 8000;
-const int kSweepStride = 2;
+const int64_t kMaxElements = 5000;
+const int kSweepStride = 4;
 #else
-const int64_t kMaxElements = 300000;
+const int64_t kMaxElements = 40000;
 const int kSweepStride = 1;
 #endif
 
@@ -77,5 +77,6 @@ int32_t stats(const syncbn_stats_args *args) { return syncbn_cuda_stats(args); }
 int32_t normalize(const syncbn_normalize_args *args) { return syncbn_cuda_normalize(args); }
 int32_t backward_reduce(const syncbn_backward_reduce_args *args) { return syncbn_cuda_backward_reduce(args); }
 int32_t backward_input(const syncbn_backward_input_args *args) { return syncbn_cuda_backward_input(args); }
+int32_t copy(const syncbn_copy_args *args) { return syncbn_cuda_copy(args); }
 
 }  // namespace backend

@@ -4,15 +4,28 @@
 
 #include <stdint.h>
 
-#include "syncbn.h"
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "step.h"
 
 namespace test {
 
-// Of forward and backward over shapes on every path of the kernels, computed with this pool (0: the calling thread).
-uint64_t digest(syncbn_address pool);
+// Forward and backward over some shapes, each with a dtype and options of its own.
+class Work {
+ public:
+  // {outer, channels, inner}.
+  explicit Work(const std::vector<std::array<int64_t, 3>> &shapes);
+  // Shapes on every path of the kernels.
+  Work();
 
-// Of one shape: outputs of all four operations.
-uint64_t digest(syncbn_address pool, int64_t outer, int64_t channels);
+  // Of all outputs, computed with this pool (0: the calling thread). Nothing is rounded but by the library.
+  uint64_t digest(syncbn_address pool);
+
+ private:
+  std::vector<std::unique_ptr<Step>> steps_;
+};
 
 }  // namespace test
 

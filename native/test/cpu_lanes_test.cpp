@@ -1,18 +1,17 @@
-// How the CPU library cuts a tensor: every element once, at any size, by the shape alone.
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
+// How the CPU library cuts a tensor: every element once, in its channel, at any size. And its 16-bit conversions.
+#include <string.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
 #include <vector>
 
 #include "check.h"
+#include "cpu/element.h"
 #include "cpu/lanes.h"
+#include "cpu/sums.h"
 #include "cpu/table.h"
-#include "cpu_digest.h"
+#include "syncbn.h"
 
 namespace test {
 namespace {
@@ -37,201 +36,223 @@ void check_cover(const char *what, int64_t length, int64_t parts, const RangeOf 
   }
 }
 
-// Runs this program again with another environment; what it prints.
-std::string run_self(const std::string &assignment, const char *argument) {
-  char path[4096] = {};
-  if (readlink("/proc/self/exe", path, sizeof path - 1) <= 0) return "no path";
-  FILE *pipe = popen((assignment + " '" + path + "' " + argument).c_str(), "r");
-  if (!pipe) return "no pipe";
-  std::string text;
-  char line[256];
-  while (fgets(line, sizeof line, pipe)) text += line;
-  return pclose(pipe) == 0 ? text : "failed: " + text;
+void check_once(const char *what, const std::vector<int> &visits) {
+  const auto other = std::find_if(visits.begin(), visits.end(), [](int count) { return count != 1; });
+  CHECK(other == visits.end(), "%s: element %zd is visited %d times", what, other - visits.begin(),
+        other == visits.end() ? 0 : *other);
 }
 
-// A tensor of more elements than memory holds. Its end, kEnd elements or more, has memory of its own. The rest is zero
-// and only to be read, or, as an output, one piece of memory over and over.
-class Endless {
- public:
-  static constexpr int64_t kEnd = int64_t{3} << 19;  // a multiple of 3 and of a page
-
-  Endless(int64_t elements, bool output) : pieces_((elements + kEnd - 1) / kEnd) {
-    const size_t size = static_cast<size_t>(pieces_ * kBytes);
-    void *memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    CHECK(memory != MAP_FAILED, "no address space");
-    base_ = static_cast<char *>(memory);
-    madvise(base_, size, MADV_HUGEPAGE);  // zeros in large pages: fewer faults
-    if (!output) return;
-    const int file = memfd_create("endless", 0);
-    CHECK(file >= 0 && ftruncate(file, kBytes) == 0, "no memory file");
-    for (int64_t i = 0; i + 1 < pieces_; ++i) {
-      const void *mapped = mmap(base_ + i * kBytes, static_cast<size_t>(kBytes), PROT_READ | PROT_WRITE,
-                                MAP_SHARED | MAP_FIXED | MAP_POPULATE, file, 0);
-      CHECK(mapped != MAP_FAILED, "no mapping of piece %lld", static_cast<long long>(i));
-    }
-    close(file);
+void check_sums(const Layout &layout) {
+  const Lanes lanes(layout);
+  std::vector<int> visits(static_cast<size_t>(layout.elements()));
+  for (int64_t task = 0; task < lanes.tasks(); ++task) {
+    const Range channels = lanes.channels(task);
+    const int columns = static_cast<int>(channels.size()) * lanes.width();
+    CHECK(columns * lanes.super_row <= kTileColumns, "%d columns, super-rows of %d", columns, lanes.super_row);
+    int64_t in_task = 0;
+    for_each_block(lanes, lanes.rows(task), [&](Range block) {
+      int64_t in_block = 0;
+      for_each_matrix(lanes, block, channels, [&](int64_t offset, int64_t stride, int rows, int count, int column) {
+        for (int row = 0; row < rows; ++row) {
+          for (int i = 0; i < count; ++i) {
+            const int64_t index = offset + row * stride + i;
+            const int64_t channel = index / layout.inner % layout.channels;
+            CHECK((column + i) % columns / lanes.width() == channel - channels.begin,
+                  "element %lld of channel %lld is in column %d", static_cast<long long>(index),
+                  static_cast<long long>(channel), column + i);
+            ++visits[static_cast<size_t>(index)];
+            ++in_block;
+          }
+        }
+      });
+      CHECK(in_block == layout.elements(block) * channels.size(), "a block has %lld elements",
+            static_cast<long long>(in_block));
+      in_task += in_block;
+    });
+    CHECK(in_task == layout.elements(lanes.rows(task)) * channels.size(), "a task has %lld elements",
+          static_cast<long long>(in_task));
   }
-  ~Endless() { munmap(base_, static_cast<size_t>(pieces_ * kBytes)); }
-  Endless(const Endless &) = delete;
-  Endless &operator=(const Endless &) = delete;
+  check_once("sums", visits);
+}
 
-  syncbn_address address() const { return reinterpret_cast<syncbn_address>(base_); }
-  // From element end_begin() on.
-  float *end() const { return reinterpret_cast<float *>(base_ + (pieces_ - 1) * kBytes); }
-  int64_t end_begin() const { return (pieces_ - 1) * kEnd; }
-
- private:
-  static constexpr int64_t kBytes = kEnd * 4;
-
-  int64_t pieces_;
-  char *base_;
-};
+void check_map(const Layout &layout) {
+  const Map map(layout);
+  std::vector<int> visits(static_cast<size_t>(layout.elements()));
+  std::vector<int> single(static_cast<size_t>(layout.elements()));
+  for (int64_t task = 0; task < map.tasks(); ++task) {
+    const Range channels = map.channels(task);
+    const int64_t entries = channels.size() * map.width;
+    for_each_run(map, map.rows(task), channels, [&](int64_t begin, int64_t elements, const Walk &walk) {
+      CHECK(walk.period % entries == 0 && walk.period >= kTableOverlap && walk.period + kTableOverlap <= kTableRoom,
+            "a period of %d for %lld entries", walk.period, static_cast<long long>(entries));
+      for (int64_t i = 0; i < elements; ++i) {
+        const int64_t entry = (walk.inner == 0 ? i : i / walk.inner * kTableOverlap) % walk.period % entries;
+        const int64_t channel = (begin + i) / layout.inner % layout.channels;
+        CHECK(entry / map.width == channel - channels.begin, "element %lld of channel %lld takes entry %lld",
+              static_cast<long long>(begin + i), static_cast<long long>(channel), static_cast<long long>(entry));
+        ++visits[static_cast<size_t>(begin + i)];
+      }
+    });
+    for_each_element(layout, map.rows(task), channels, [&](int64_t outer, int64_t channel, int64_t inner, int64_t i) {
+      CHECK(i == (outer * layout.channels + channel) * layout.inner + inner && inner < layout.inner, "index %lld",
+            static_cast<long long>(i));
+      ++single[static_cast<size_t>(i)];
+    });
+  }
+  check_once("map", visits);
+  check_once("single elements", single);
+}
 
 }  // namespace
 
-TEST(lanes_cover_every_row_once) {
+TEST(lanes_visit_every_element_once) {
+  for (const int64_t channels : {1, 3, 5, 16, 63, 64, 129, 300, 2049}) {
+    for (const int64_t inner : {1, 2, 7, 15, 16, 17, 49, 196, 255, 256, 257, 1000, 4096, 4097, 9000}) {
+      for (const int64_t outer : {1, 2, 7, 64, 129, 1000}) {
+        if (outer * channels * inner > 300000) continue;
+        const Context context("[%lld, %lld, %lld]", static_cast<long long>(outer), static_cast<long long>(channels),
+                              static_cast<long long>(inner));
+        check_sums(Layout(outer, channels, inner));
+        check_map(Layout(outer, channels, inner));
+      }
+    }
+  }
+}
+
+// Up to the largest tensors there can be, without their memory.
+TEST(lanes_cover_the_largest_tensors) {
   for (const int64_t channels : {1, 2, 3, 5, 16, 63, 64, 100, 129, 257, 1000, 2048, 2049, 5000, 100000}) {
-    for (const int64_t outer : {int64_t{1}, int64_t{2}, int64_t{63}, int64_t{64}, int64_t{127}, int64_t{128},
-                                int64_t{129}, int64_t{1000}, int64_t{4099}, int64_t{1} << 33, kMax / 4 / channels}) {
-      const Context context("[%lld, %lld]", static_cast<long long>(outer), static_cast<long long>(channels));
-      const Lanes lanes(outer, channels);
-      CHECK(lanes.lanes >= 1 && lanes.lanes <= max_lanes(channels), "%lld lanes", static_cast<long long>(lanes.lanes));
-      CHECK(lanes.lanes * lanes.channels * kLaneValues * 8 <= workspace_bytes(channels), "the workspace is too small");
-      CHECK(lanes.super_row * std::min<int64_t>(channels, kTileColumns) <= kTileColumns, "a super-row of %d rows",
-            lanes.super_row);
-      check_cover("lanes", outer, lanes.lanes, [&](int64_t i) { return lanes.rows(i * lanes.tiles); });
-      check_cover("tiles", channels, lanes.tiles, [&](int64_t i) { return lanes.columns(i); });
-      const Map map(outer, channels);
-      check_cover("runs", outer, map.parts, [&](int64_t i) { return map.rows(i); });
-      check_cover("tiles", channels, map.tiles, [&](int64_t i) { return map.columns(i * map.parts); });
+    for (const int64_t inner :
+         {int64_t{1}, int64_t{4}, int64_t{49}, int64_t{255}, int64_t{256}, int64_t{5000}, (int64_t{1} << 33) + 1}) {
+      for (const int64_t outer :
+           {int64_t{1}, int64_t{2}, int64_t{127}, int64_t{4099}, int64_t{1} << 33, kMax / 8 / channels / inner}) {
+        if (outer > kMax / 8 / channels / inner) continue;
+        const Context context("[%lld, %lld, %lld]", static_cast<long long>(outer), static_cast<long long>(channels),
+                              static_cast<long long>(inner));
+        const Layout layout(outer, channels, inner);
+        const Range all = {0, layout.rows()};
+        CHECK(layout.elements(all) == outer * inner, "%lld elements of a channel",
+              static_cast<long long>(layout.elements(all)));
+        check_cover("pieces", inner, layout.pieces, [&](int64_t i) { return layout.run(i); });
+        const Lanes lanes(layout);
+        CHECK(lanes.lanes >= 1 && lanes.lanes <= max_lanes(channels), "%lld lanes",
+              static_cast<long long>(lanes.lanes));
+        CHECK(lanes.lanes * channels * kLaneValues * 8 <= workspace_bytes(channels), "the workspace is too small");
+        check_cover("lanes", layout.rows(), lanes.lanes,
+                    [&](int64_t i) { return lanes.rows(i * lanes.tiles.count()); });
+        check_cover("tiles", channels, lanes.tiles.count(), [&](int64_t i) { return lanes.channels(i); });
+        const Map map(layout);
+        check_cover("rows of tasks", layout.rows(), map.parts, [&](int64_t i) { return map.rows(i); });
+        check_cover("tiles", channels, map.tiles.count(), [&](int64_t i) { return map.channels(i * map.parts); });
+        CHECK(map.tasks() == map.parts * map.tiles.count(), "%lld tasks", static_cast<long long>(map.tasks()));
+      }
     }
   }
 }
 
 TEST(tables_are_periodic) {
-  for (const int columns : {1, 3, 5, 511, 512, 513, 2047, 2048}) {
-    std::vector<float> factor(kTableRoom, -1);
-    for (int i = 0; i < columns; ++i) factor[static_cast<size_t>(i)] = static_cast<float>(i);
-    repeat_factor(factor.data(), columns);
-    const int period = table_period(columns);
-    CHECK(period % columns == 0 && period >= kTableOverlap && period + kTableOverlap <= kTableRoom, "period %d of %d",
-          period, columns);
-    for (int i = 0; i < period + kTableOverlap; ++i) {
-      CHECK(factor[static_cast<size_t>(i)] == static_cast<float>(i % columns), "factor %d of %d", i, columns);
+  for (const int64_t inner : {1, 3, 15, 16, 100}) {
+    for (const int channels : {1, 3, 31, 32, 33, 128}) {
+      const Map map(Layout(1, channels, inner));
+      std::vector<float> factor(kTableRoom, -1);
+      for (int c = 0; c < channels; ++c) factor[static_cast<size_t>(c)] = static_cast<float>(c);
+      to_table(map, channels, factor.data());
+      const int period = table_period(channels * map.width);
+      for (int i = 0; i < period + kTableOverlap; ++i) {
+        CHECK(factor[static_cast<size_t>(i)] == static_cast<float>(i / map.width % channels), "factor %d of %d", i,
+              channels);
+      }
     }
   }
 }
 
-// The child of the next test.
-TEST(print_digest) { printf("digest %016llx\n", static_cast<unsigned long long>(digest(0))); }
-
-TEST(instruction_set_changes_no_bit) {
-  const std::string want = run_self("SYNCBN_CPU_ISA=baseline", "print_digest");
-  CHECK(want.find("digest") != std::string::npos, "%s", want.c_str());
-  const auto digest_of = [](const std::string &text) { return text.substr(text.find("digest"), 23); };
-  for (const char *isa : {"avx2", "avx512"}) {
-    const std::string got = run_self(std::string("SYNCBN_CPU_ISA=") + isa, "print_digest");
-    CHECK(digest_of(got) == digest_of(want), "%s gives %s, baseline %s", isa, got.c_str(), want.c_str());
+// Every value of a 16-bit type is itself; all NaNs become one.
+template <typename T>
+void check_values(int32_t exponent_bits, int32_t mantissa_bits) {
+  const double bias = (1 << (exponent_bits - 1)) - 1;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const T element16 = {static_cast<uint16_t>(bits)};
+    const uint32_t exponent = bits >> mantissa_bits & ((1u << exponent_bits) - 1);
+    const uint32_t mantissa = bits & ((1u << mantissa_bits) - 1);
+    const double sign = bits >> 15 ? -1 : 1;
+    const float got = value(element16);
+    if (exponent == (1u << exponent_bits) - 1) {
+      CHECK(mantissa == 0 ? got == sign * INFINITY : std::isnan(got) && std::signbit(got) == (sign < 0), "%04x is %g",
+            bits, static_cast<double>(got));
+    } else {
+      const double whole = exponent == 0 ? mantissa : mantissa + (1u << mantissa_bits);
+      const double want = sign * std::ldexp(whole, static_cast<int>(std::max(exponent, 1u) - bias - mantissa_bits));
+      CHECK(static_cast<double>(got) == want && std::signbit(got) == (sign < 0), "%04x is %g, want %g", bits,
+            static_cast<double>(got), want);
+    }
+    const uint32_t nan = ((1u << (exponent_bits + 1)) - 1) << (mantissa_bits - 1);
+    CHECK(element<T>(got).bits == (std::isnan(got) ? nan : bits), "%04x becomes %04x", bits, element<T>(got).bits);
   }
 }
 
-// Beyond what the caches hold outputs are streamed: every element must arrive all the same, at any alignment.
-TEST(streamed_output) {
-  constexpr int64_t kChannels = 35;
-  constexpr int64_t kOuter = kStreamBytes / 8 / kChannels + 1;
-  constexpr size_t kElements = static_cast<size_t>(kOuter * kChannels);
-  std::vector<float> x(kElements + 4), y(kElements + 4);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 1001);
-  std::vector<float> mean(kChannels), variance(kChannels);
-  for (size_t c = 0; c < kChannels; ++c) {
-    mean[c] = static_cast<float>(c);
-    variance[c] = 4;
+// A value between two neighbours becomes the nearer one, in the middle the even one. Beyond the largest: infinity.
+template <typename T>
+void check_rounding(uint32_t infinity) {
+  for (uint32_t bits = 0; bits < infinity; ++bits) {
+    const auto neighbour = [&](uint32_t b) {
+      // What would follow the largest, if there were such an exponent.
+      const T a = {static_cast<uint16_t>(b - 1)};
+      const T c = {static_cast<uint16_t>(b - 2)};
+      return b < infinity ? static_cast<double>(value(T{static_cast<uint16_t>(b)}))
+                          : 2 * static_cast<double>(value(a)) - static_cast<double>(value(c));
+    };
+    const double low = neighbour(bits);
+    const double high = neighbour(bits + 1);
+    const float middle = static_cast<float>((low + high) / 2);
+    if (static_cast<double>(middle) != (low + high) / 2) continue;  // a denormal bfloat16 and half of it
+    const uint32_t even = bits % 2 == 0 ? bits : bits + 1;
+    const auto check = [&](float x, uint32_t want) {
+      CHECK(element<T>(x).bits == want && element<T>(-x).bits == (want | 0x8000u), "%.9g becomes %04x, want %04x",
+            static_cast<double>(x), element<T>(x).bits, want);
+    };
+    check(middle, even);
+    check(std::nextafter(middle, 0.0f), bits);
+    check(std::nextafter(middle, INFINITY), bits + 1);
   }
-  for (size_t shift : {0, 1, 3}) {
-    std::fill(y.begin(), y.end(), -1.0f);
+}
+
+TEST(conversions_of_16_bits) {
+  check_values<Half>(5, 10);
+  check_values<Bfloat16>(8, 7);
+  check_rounding<Half>(0x7c00);
+  check_rounding<Bfloat16>(0x7f80);
+}
+
+// The loops convert as element.h does, on this processor.
+template <typename T>
+void check_library(int32_t dtype) {
+  std::vector<T> x(0x10000), y(0x10000);
+  for (size_t i = 0; i < x.size(); ++i) x[i].bits = static_cast<uint16_t>(i);
+  const float zero = 0;
+  const float one = 1;
+  for (const float gamma : {1.0f, 0.3333333f, -3e-5f, 1e-38f, 7e4f, 65519.99f, 2e38f}) {
     syncbn_normalize_args args = {};
     args.struct_size = sizeof args;
-    args.outer = kOuter;
-    args.channels = kChannels;
-    args.inner = args.world_size = 1;
+    args.dtype = dtype;
+    args.outer = 0x10000;
+    args.channels = args.inner = args.world_size = 1;
     args.x = reinterpret_cast<syncbn_address>(x.data());
-    args.y = reinterpret_cast<syncbn_address>(y.data() + shift);
-    args.moving_mean = reinterpret_cast<syncbn_address>(mean.data());
-    args.moving_variance = reinterpret_cast<syncbn_address>(variance.data());
+    args.y = reinterpret_cast<syncbn_address>(y.data());
+    args.gamma = reinterpret_cast<syncbn_address>(&gamma);
+    args.moving_mean = reinterpret_cast<syncbn_address>(&zero);
+    args.moving_variance = reinterpret_cast<syncbn_address>(&one);
     CHECK(syncbn_cpu_normalize(&args) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
-    for (size_t i = 0; i < kElements; ++i) {
-      const float want = (x[i] - mean[i % kChannels]) / 2;
-      CHECK(y[i + shift] == want, "y[%zu] is %g, want %g", i, static_cast<double>(y[i + shift]),
-            static_cast<double>(want));
-    }
-    for (size_t i = 0; i < y.size(); ++i) {
-      if (i < shift || i >= kElements + shift) CHECK(y[i] == -1.0f, "element %zu outside y was written", i);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const T want = element<T>((value(x[i]) - zero) * gamma + zero);
+      CHECK(y[i].bits == want.bits, "%04zx times %g is %04x, want %04x", i, static_cast<double>(gamma), y[i].bits,
+            want.bits);
     }
   }
 }
 
-// The end of a tensor of more than 2^31 elements is read where it is, and written where it belongs.
-TEST(more_than_2_to_the_31_elements) {
-  constexpr int64_t kChannels = 3;
-  constexpr int64_t kOuter = (int64_t{1} << 31) / kChannels + 100000;
-  const Endless x(kOuter * kChannels, false);
-  const Endless y(kOuter * kChannels, true);
-  const int64_t end_elements = kOuter * kChannels - x.end_begin();
-  for (int64_t i = 0; i < Endless::kEnd; ++i) {
-    x.end()[i] = i >= end_elements ? NAN : i % 3 == 2 ? 5 : 0;
-    y.end()[i] = -1;
-  }
-  std::vector<double> rows(2 + 2 * kChannels), saved = {1, 0, 0, 1, 1, 1, 1};
-  std::vector<double> workspace(static_cast<size_t>(workspace_bytes(kChannels)) / 8);
-  syncbn_stats_args stats = {};
-  stats.struct_size = sizeof stats;
-  stats.outer = kOuter;
-  stats.channels = kChannels;
-  stats.inner = stats.world_size = 1;
-  stats.x = x.address();
-  stats.signature = 1;
-  stats.rows = reinterpret_cast<syncbn_address>(rows.data());
-  stats.workspace = reinterpret_cast<syncbn_address>(workspace.data());
-  CHECK(syncbn_cpu_stats(&stats) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
-  const double count = static_cast<double>(kOuter);
-  const double fives = static_cast<double>(end_elements / kChannels);
-  CHECK(rows[1] == count, "count is %.17g", rows[1]);
-  for (size_t c = 0; c < 2; ++c) CHECK(rows[2 + c] == 0 && rows[5 + c] == 0, "channel %zu is not 0", c);
-  // A tenth of what a single row would change.
-  CHECK(std::fabs(rows[4] - 5 * fives / count) < 0.5 / count, "the mean is %.17g", rows[4]);
-  CHECK(std::fabs(rows[7] / (25 * fives * (1 - fives / count)) - 1) < 1e-6, "M2 is %.17g", rows[7]);
-
-  syncbn_backward_reduce_args reduce = {};
-  std::vector<double> sums(1 + 2 * kChannels);
-  reduce.struct_size = sizeof reduce;
-  reduce.outer = kOuter;
-  reduce.channels = kChannels;
-  reduce.inner = reduce.world_size = 1;
-  reduce.signature = 1;
-  reduce.x = reduce.dy = x.address();
-  reduce.saved = reinterpret_cast<syncbn_address>(saved.data());
-  reduce.rows = reinterpret_cast<syncbn_address>(sums.data());
-  reduce.workspace = stats.workspace;
-  CHECK(syncbn_cpu_backward_reduce(&reduce) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
-  // Small whole numbers: exact.
-  CHECK(sums[3] == 5 * fives && sums[6] == 20 * fives, "sums are %.17g and %.17g", sums[3], sums[6]);
-
-  std::vector<float> mean = {0, 0, 0.5f}, variance = {1, 1, 1};
-  syncbn_normalize_args normalize = {};
-  normalize.struct_size = sizeof normalize;
-  normalize.outer = kOuter;
-  normalize.channels = kChannels;
-  normalize.inner = normalize.world_size = 1;
-  normalize.x = x.address();
-  normalize.y = y.address();
-  normalize.moving_mean = reinterpret_cast<syncbn_address>(mean.data());
-  normalize.moving_variance = reinterpret_cast<syncbn_address>(variance.data());
-  CHECK(syncbn_cpu_normalize(&normalize) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
-  for (int64_t i = 0; i < Endless::kEnd; ++i) {
-    const float want = i >= end_elements ? -1.0f : i % 3 == 2 ? 4.5f : 0.0f;
-    CHECK(y.end()[i] == want, "y[%lld] is %g, want %g", static_cast<long long>(y.end_begin() + i),
-          static_cast<double>(y.end()[i]), static_cast<double>(want));
-  }
+TEST(loops_convert_like_single_elements) {
+  check_library<Half>(SYNCBN_FLOAT16);
+  check_library<Bfloat16>(SYNCBN_BFLOAT16);
 }
 
 }  // namespace test

@@ -63,22 +63,23 @@ void sleep_ms(long ms) {
 }  // namespace
 
 TEST(pool_size_changes_no_bit) {
-  const uint64_t want = digest(0);
+  Work work;
+  const uint64_t want = work.digest(0);
   for (const int threads : {1, 2, 4}) {
     const Pool pool(threads);
-    for (int i = 0; i < 2; ++i) CHECK(digest(pool.address) == want, "%d threads give other bits", threads);
+    for (int i = 0; i < 2; ++i) CHECK(work.digest(pool.address) == want, "%d threads give other bits", threads);
   }
 }
 
 TEST(pool_is_shared_by_concurrent_callers) {
   const Pool pool(2);
-  const uint64_t want = digest(0, 3000, 7) + digest(0, 300, 257);
+  const uint64_t want = Work({{3000, 7, 1}, {300, 257, 1}}).digest(0);
   std::vector<std::thread> callers;
   for (int i = 0; i < 4; ++i) {
     callers.emplace_back([&] {
+      Work work({{3000, 7, 1}, {300, 257, 1}});
       for (int round = 0; round < 5; ++round) {
-        const uint64_t got = digest(pool.address, 3000, 7) + digest(pool.address, 300, 257);
-        if (got != want) failed(__FILE__, __LINE__, "a busy pool gives other bits");
+        if (work.digest(pool.address) != want) failed(__FILE__, __LINE__, "a busy pool gives other bits");
       }
     });
   }
@@ -87,18 +88,19 @@ TEST(pool_is_shared_by_concurrent_callers) {
 
 // With the pool used right before it is destroyed, and not used at all.
 TEST(pool_comes_and_goes) {
-  const uint64_t want = digest(0, 600, 64);
+  Work work({{600, 64, 1}});
+  const uint64_t want = work.digest(0);
   for (int round = 0; round < 100; ++round) {
     const Pool used(3);
     const Pool unused(2);
     if (round % 10 == 0) sleep_ms(2);  // asleep, not spinning
-    CHECK(digest(used.address, 600, 64) == want, "round %d gives other bits", round);
+    CHECK(work.digest(used.address) == want, "round %d gives other bits", round);
   }
 }
 
 TEST(idle_pool_uses_no_processor_time) {
   const Pool pool(4);
-  digest(pool.address, 600, 64);
+  Work({{600, 64, 1}}).digest(pool.address);
   sleep_ms(50);
   const double before = processor_seconds();
   sleep_ms(300);
@@ -108,23 +110,25 @@ TEST(idle_pool_uses_no_processor_time) {
 
 TEST(pool_wakes_after_sleep) {
   const Pool pool(2);
-  const uint64_t want = digest(0, 2000, 64);
+  Work work({{2000, 64, 1}});
+  const uint64_t want = work.digest(0);
   for (int round = 0; round < 20; ++round) {
     sleep_ms(3);
-    CHECK(digest(pool.address, 2000, 64) == want, "round %d gives other bits", round);
+    CHECK(work.digest(pool.address) == want, "round %d gives other bits", round);
   }
 }
 
 // Processor time that the calling thread did not use is the workers'.
 TEST(sleeping_workers_of_a_pool_join) {
   const Pool pool(2);
+  Work work({{20000, 64, 1}});
   double workers = 0;
   for (int round = 0; round < 50 && workers < 1e-3; ++round) {
     sleep_ms(3);
     timespec mine[2];
     const double before = processor_seconds();
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mine[0]);
-    digest(pool.address, 20000, 64);
+    work.digest(pool.address);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mine[1]);
     workers += processor_seconds() - before - static_cast<double>(mine[1].tv_sec - mine[0].tv_sec) -
                static_cast<double>(mine[1].tv_nsec - mine[0].tv_nsec) * 1e-9;
@@ -168,14 +172,14 @@ TEST(thread_start_failure_is_out_of_memory) {
 
 // A caller that rounds otherwise gets the same bits, and its own rounding back.
 TEST(float_environment_of_the_caller_does_not_matter) {
-  const uint64_t want = digest(0, 2000, 64);
+  Work work({{2000, 64, 1}, {40, 7, 49}});
+  const uint64_t want = work.digest(0);
   const Pool pool(2);
   std::fesetround(FE_UPWARD);
   const Pool pool_of_upward_thread(2);
-  // The inputs are made of values that need no rounding.
-  const uint64_t alone = digest(0, 2000, 64);
-  const uint64_t shared = digest(pool.address, 2000, 64);
-  const uint64_t inherited = digest(pool_of_upward_thread.address, 2000, 64);
+  const uint64_t alone = work.digest(0);
+  const uint64_t shared = work.digest(pool.address);
+  const uint64_t inherited = work.digest(pool_of_upward_thread.address);
   const int rounding = std::fegetround();
   std::fesetround(FE_TONEAREST);
   CHECK(rounding == FE_UPWARD, "the rounding is %#x", static_cast<unsigned>(rounding));

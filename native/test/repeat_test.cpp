@@ -1,13 +1,13 @@
 // The same inputs give the same bits: in the next run, in used workspace, and whatever ran before.
+#include "backend.h"
+#include "check.h"
+#include "dtype.h"
 #include "step.h"
 
 namespace test {
 namespace {
 
-struct Results {
-  std::vector<double> forward, backward, saved;
-  std::vector<float> y, dx, gamma_grad, beta_grad, moving_mean, moving_variance;
-};
+using Results = std::vector<std::pair<const char *, Bytes>>;
 
 // One step of a single replica. workspace: another replica's, or 0 for its own.
 Results run_alone(const Config &config, syncbn_address workspace) {
@@ -20,66 +20,64 @@ Results run_alone(const Config &config, syncbn_address workspace) {
   CHECK(backend::stats(&stats) == SYNCBN_OK, "%s", backend::last_error());
   CHECK(backend::normalize(&normalize) == SYNCBN_OK, "%s", backend::last_error());
   CHECK(backend::backward_reduce(&reduce) == SYNCBN_OK, "%s", backend::last_error());
+  Results results = {{"forward rows", replica.forward_rows.download_bytes()},
+                     {"backward rows", replica.backward_rows.download_bytes()},
+                     {"saved", replica.saved.download_bytes()},
+                     {"y", replica.y().download_bytes()},
+                     {"relu_mask", replica.relu_mask.download_bytes()},
+                     {"gamma_grad", replica.gamma_grad.download_bytes()},
+                     {"beta_grad", replica.beta_grad.download_bytes()}};
+  const State state = replica.state();
+  for (size_t i = 0; i < kStates; ++i) results.emplace_back(kStateNames[i], encode(SYNCBN_FLOAT64, state.values[i]));
   replica.backward_input(replica.backward_rows.download());
-  return {replica.forward_rows.download(),
-          replica.backward_rows.download(),
-          replica.saved.download(),
-          replica.y(),
-          replica.dx(),
-          replica.gamma_grad.download(),
-          replica.beta_grad.download(),
-          replica.moving_mean.download(),
-          replica.moving_variance.download()};
-}
-
-template <typename T>
-void check_same(const char *name, const std::vector<T> &a, const std::vector<T> &b) {
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (memcmp(&a[i], &b[i], sizeof(T)) == 0) continue;
-    failed(__FILE__, __LINE__, "%s[%zu] is %.17g, then %.17g", name, i, static_cast<double>(a[i]),
-           static_cast<double>(b[i]));
-    return;
-  }
+  results.emplace_back("dx", replica.dx().download_bytes());
+  return results;
 }
 
 void check_same(const Results &a, const Results &b) {
-  check_same("forward rows", a.forward, b.forward);
-  check_same("backward rows", a.backward, b.backward);
-  check_same("saved", a.saved, b.saved);
-  check_same("y", a.y, b.y);
-  check_same("dx", a.dx, b.dx);
-  check_same("gamma_grad", a.gamma_grad, b.gamma_grad);
-  check_same("beta_grad", a.beta_grad, b.beta_grad);
-  check_same("moving_mean", a.moving_mean, b.moving_mean);
-  check_same("moving_variance", a.moving_variance, b.moving_variance);
+  for (size_t i = 0; i < a.size(); ++i) CHECK(a[i].second == b[i].second, "%s has other bits", a[i].first);
 }
 
-Config config_of(int64_t outer, int64_t channels) { return Config(channels, {outer}); }
+// With every option on in one of two.
+Config config_of(int32_t dtype, int64_t outer, int64_t channels, int64_t inner, bool options) {
+  Config config(channels, {{outer, inner}});
+  config.layer.dtype = dtype;
+  if (!options) return config;
+  config.layer.relu = config.layer.renorm = config.layer.channel_counts = true;
+  config.adjustment = true;
+  config.masked = Masked::kEverywhere;
+  return config;
+}
 
 }  // namespace
 
 TEST(same_bits_in_every_run) {
-  for (const int64_t channels : {3, 64, 257}) {
-    const int64_t outer = backend::kMaxElements / channels;
-    const Context context("%s [%lld, %lld]", backend::kName, static_cast<long long>(outer),
-                          static_cast<long long>(channels));
-    const Results first = run_alone(config_of(outer, channels), 0);
-    for (int i = 0; i < 3; ++i) check_same(first, run_alone(config_of(outer, channels), 0));
+  constexpr int64_t kShapes[][2] = {{3, 1}, {64, 1}, {257, 1}, {3, 196}, {64, 7}};
+  for (const auto &[channels, inner] : kShapes) {
+    for (const int32_t dtype : {SYNCBN_FLOAT32, SYNCBN_BFLOAT16, SYNCBN_FLOAT64}) {
+      const Config config =
+          config_of(dtype, std::max<int64_t>(1, backend::kMaxElements / channels / inner), channels, inner, inner > 1);
+      const Context context("%s", config.text().c_str());
+      const Results first = run_alone(config, 0);
+      for (int i = 0; i < 2; ++i) check_same(first, run_alone(config, 0));
+    }
   }
 }
 
 // Layers of several shapes take turns with one workspace, which was zeroed once.
 TEST(workspace_is_left_ready) {
-  constexpr int64_t kShapes[][2] = {{900, 8}, {30, 257}, {7, 1}, {0, 64}, {1500, 5}, {2, 1000}, {123, 64}};
+  constexpr int64_t kShapes[][3] = {{900, 8, 1}, {30, 257, 1}, {7, 1, 1},    {0, 64, 1},   {1500, 5, 1},
+                                    {9, 8, 49},  {1, 3, 2500}, {1, 1000, 1}, {123, 64, 1}, {2, 64, 64}};
   int64_t bytes = 0;
   for (const auto &shape : kShapes) bytes = std::max(bytes, backend::workspace_bytes(shape[1]));
-  Buffer<char> workspace("shared workspace", bytes);
-  workspace.upload(std::vector<char>(static_cast<size_t>(bytes)));
+  Buffer workspace("shared workspace", bytes);
+  workspace.upload_bytes(Bytes(static_cast<size_t>(bytes)));
   for (int round = 0; round < 2; ++round) {
-    for (const auto &shape : kShapes) {
-      const Context context("%s [%lld, %lld], round %d", backend::kName, static_cast<long long>(shape[0]),
-                            static_cast<long long>(shape[1]), round);
-      const Config config = config_of(shape[0], shape[1]);
+    int32_t dtype = round;
+    for (const auto &[outer, channels, inner] : kShapes) {
+      dtype = (dtype + 1) % 4;
+      const Config config = config_of(dtype, outer, channels, inner, dtype % 2 == 0);
+      const Context context("round %d, %s", round, config.text().c_str());
       check_same(run_alone(config, 0), run_alone(config, workspace.address()));
     }
   }

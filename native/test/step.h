@@ -6,7 +6,7 @@
 
 #include <functional>
 #include <memory>
-#include <utility>
+#include <string>
 #include <vector>
 
 #include "reference.h"
@@ -27,29 +27,48 @@ class Random {
     return z ^ (z >> 31);
   }
   int below(int limit) { return static_cast<int>(bits() % static_cast<uint64_t>(limit)); }
+  bool chance(int one_in) { return below(one_in) == 0; }
   double uniform() { return static_cast<double>(bits() >> 11) / 9007199254740992.0; }
-  // Mean 0, variance 1, bounded by 3.
+  // Mean 0, variance 1, bounded by 3.5.
   double normal() { return (uniform() + uniform() + uniform() + uniform() - 2) * 1.7320508075688772; }
+  template <typename T, size_t n>
+  T one_of(const T (&values)[n]) {
+    return values[below(n)];
+  }
 
  private:
   uint64_t state_;
 };
 
-struct Config {
-  Config(int64_t channels, std::vector<int64_t> outers) : channels(channels), outers(std::move(outers)) {}
+enum class Masked {
+  kNothing,
+  kRows,             // one byte for each o: the same count in all channels
+  kChannels,         // one byte for each [o, c]
+  kEverywhere,       // one byte for each element
+  kSharedByChannels  // one byte for each [o, i]
+};
 
-  int64_t channels;
-  std::vector<int64_t> outers;  // one per rank
+struct Config {
+  // extents: {outer, inner} of each rank.
+  Config(int64_t channels, std::vector<std::array<int64_t, 2>> extents) : extents(std::move(extents)) {
+    layer.channels = channels;
+  }
+
+  Layer layer;  // the state is made, gamma and beta unless they are given
+  std::vector<std::array<int64_t, 2>> extents;
   bool gamma = true;
   bool beta = true;
-  double epsilon = 1e-3;
-  double decay = 0.1;
+  bool residual = false;
+  bool adjustment = false;
+  Masked masked = Masked::kNothing;
   double offset = 0.5;  // |mean| of each channel, in its standard deviations
   double scale = 1;     // standard deviation of the channels, to a factor of 4
   Placement placement;
   uint64_t seed = 1;
-  // Changes the inputs once they are made.
+  // Changes the inputs once they are made. They are rounded to the dtype afterwards.
   std::function<void(std::vector<Input> &)> edit;
+
+  std::string text() const;
 };
 
 struct Step {
@@ -58,19 +77,27 @@ struct Step {
   Layer layer;
   std::vector<std::unique_ptr<Replica>> replicas;
 
-  // The operations of all replicas in turn, with checks after each.
+  // The operations of all replicas in turn, with checks after each. May be called again: the state goes on.
   void run();
-  // The halves, without checks, that return the rows after the all-reduce.
+  // Its halves. backward: after forward.
+  void forward();
+  void backward();
+  // The reductions alone, without checks; return the rows after the all-reduce.
   std::vector<double> reduce_forward();
   std::vector<double> reduce_backward();
-  // What forward rows say of each channel.
-  std::vector<Statistics> merged(const std::vector<double> &rows) const;
-  // What the inputs of all replicas say.
+  // Normalizes again with what forward() saved: nothing may change.
+  void recompute();
+  // Forward and backward with the moving statistics, with checks.
+  void infer();
+  // What the inputs of all replicas say of the statistics.
   void check_whole_batch(const std::vector<Statistics> &statistics) const;
 };
 
 // A step that is built, run and destroyed.
 void check_step(const Config &config);
+
+// Whether all that two states hold are the same bits.
+bool same_bits(const State &a, const State &b);
 
 }  // namespace test
 

@@ -1,55 +1,94 @@
-// Whole steps over many shapes; the other options take turns, so that every shape meets several and every pair occurs.
+// Whole steps over many shapes and dtypes; the other options are drawn, so that every shape meets several of them.
+#include "backend.h"
+#include "check.h"
 #include "step.h"
 
 namespace test {
 namespace {
 
-constexpr int64_t kChannels[] = {1, 3, 4, 5, 7, 8, 16, 63, 64, 100, 128, 129, 257, 2048};
-constexpr int64_t kRows[] = {0, 1, 2, 7, 8, 9, 63, 64, 65, 127, 130, 1000, 4099};
+constexpr int64_t kChannels[] = {1, 3, 4, 7, 64, 100, 257};
+constexpr int64_t kInners[] = {1, 2, 3, 4, 7, 49, 64, 196, 1000};
+constexpr int64_t kOuters[] = {0, 1, 2, 3, 5, 8, 17, 63, 64, 65, 129, 1000, 4099};
 
-// `rows` rows on `ranks` ranks: unevenly, with an empty rank from the third on.
-std::vector<int64_t> split(int64_t rows, int ranks) {
+// `outer` on `ranks` ranks: unevenly, with an empty rank from the third on. Some ranks have another inner extent.
+std::vector<std::array<int64_t, 2>> split(int64_t outer, int64_t inner, int ranks, Random &random) {
+  const int64_t other = random.chance(4) ? std::max<int64_t>(inner / 2, 0) : inner;
   switch (ranks) {
     case 1:
-      return {rows};
+      return {{outer, inner}};
     case 2:
-      return {rows / 3, rows - rows / 3};
+      return {{outer / 3, inner}, {outer - outer / 3, other}};
     case 3:
-      return {rows / 2, 0, rows - rows / 2};
+      return {{outer / 2, other}, {0, inner}, {outer - outer / 2, inner}};
     default:
-      return {0, rows / 4, rows / 2, rows - rows / 4 - rows / 2};
+      return {{0, inner}, {outer / 4, inner}, {outer / 2, other}, {outer - outer / 4 - outer / 2, inner}};
   }
+}
+
+Config draw(int32_t dtype, int64_t channels, int64_t outer, int64_t inner, Random &random) {
+  constexpr double kEpsilons[] = {1e-3, 1e-5, 1};
+  constexpr double kDecays[] = {0.1, 0.01, 1, 0};
+  constexpr double kOffsets[] = {0, 1, 100, 10000};
+  constexpr double kClips[][3] = {{-kInfinity, kInfinity, kInfinity}, {0.8, 1.25, 0.3}, {2, 0.5, -1}};
+  constexpr Masked kMasks[] = {Masked::kNothing,  Masked::kNothing,    Masked::kNothing,         Masked::kRows,
+                               Masked::kChannels, Masked::kEverywhere, Masked::kSharedByChannels};
+  constexpr Over kOvers[] = {Over::kNothing, Over::kX, Over::kResidual};
+  Config config(channels, split(outer, inner, 1 + random.below(4), random));
+  Layer &layer = config.layer;
+  layer.dtype = dtype;
+  layer.decay = random.one_of(kDecays);
+  layer.epsilon = random.one_of(kEpsilons);
+  layer.unbiased = random.chance(3);
+  layer.cumulative = random.chance(3);
+  layer.renorm = random.chance(3);
+  const auto &clip = kClips[random.below(3)];
+  layer.r_min = clip[0];
+  layer.r_max = clip[1];
+  layer.d_max = clip[2];
+  layer.relu = random.chance(2);
+  config.gamma = !random.chance(4);
+  config.beta = !random.chance(4);
+  config.residual = random.chance(3);
+  config.adjustment = random.chance(4);
+  config.masked = random.one_of(kMasks);
+  layer.channel_counts = config.masked == Masked::kChannels || config.masked == Masked::kEverywhere || random.chance(4);
+  layer.relu_again = layer.relu && !config.residual && random.chance(2);
+  config.offset = random.one_of(kOffsets);
+  config.placement.y = random.one_of(kOvers);
+  if (!config.residual && config.placement.y == Over::kResidual) config.placement.y = Over::kNothing;
+  config.placement.dx_over_dy = random.chance(3);
+  config.placement.dresidual_over_dy = random.chance(3);
+  config.placement.misaligned = random.chance(2) ? 1 + random.below(7) : 0;
+  config.seed = random.bits();
+  return config;
 }
 
 }  // namespace
 
 TEST(sweep) {
-  constexpr double kEpsilons[] = {1e-3, 1e-5, 0, 1};
-  constexpr double kDecays[] = {0.1, 0.01, 1, 0};
-  constexpr double kOffsets[] = {0, 1, 100, 10000};
   int number = 0;
   int ran = 0;
   for (const int64_t channels : kChannels) {
-    for (const int64_t rows : kRows) {
-      if (channels * rows > backend::kMaxElements) continue;
-      if (++number % backend::kSweepStride != 0) continue;
-      Random random(static_cast<uint64_t>(number));
-      Config config(channels, split(rows, 1 + random.below(4)));
-      config.gamma = random.below(4) != 0;
-      config.beta = random.below(4) != 0;
-      config.decay = kDecays[random.below(4)];
-      config.offset = kOffsets[random.below(4)];
-      // Where every value of a channel is the same, epsilon = 0 divides by 0.
-      config.epsilon = kEpsilons[random.below(rows > 2 ? 4 : 2)];
-      config.placement.y_over_x = random.below(3) == 0;
-      config.placement.dx_over_dy = random.below(3) == 0;
-      config.placement.misaligned = random.below(3) == 0 ? 1 + random.below(3) : 0;
-      config.seed = random.bits();
-      check_step(config);
-      ++ran;
+    for (const int64_t inner : kInners) {
+      for (int turn = 0; turn < 4; ++turn) {
+        Random random(static_cast<uint64_t>(++number));
+        if (number % backend::kSweepStride != 0) continue;
+        // Some are so large that there is more than one task or wave of blocks.
+        const int64_t most = backend::kMaxElements * (random.chance(12) ? 6 : 1);
+        int64_t outer = random.one_of(kOuters);
+        while (outer > 1 && outer * channels * inner > most) outer = outer / 2 | 1;
+        const Config config = draw((number / 4 + turn) % 4, channels, outer, inner, random);
+        const Context context("%s", config.text().c_str());
+        Step step(config);
+        step.forward();
+        if (random.chance(3)) step.recompute();
+        step.backward();
+        if (random.chance(3)) step.infer();
+        ++ran;
+      }
     }
   }
-  CHECK(ran >= 20, "only %d cases", ran);
+  CHECK(ran >= 40, "only %d cases", ran);
 }
 
 }  // namespace test

@@ -1,16 +1,24 @@
 // Are our declarations of CUDA and NCCL binary compatible with NVIDIA's? Compiled only where NVIDIA's headers are; all
-// of the check happens in the compiler.
+// of the check happens in the compiler, but for the conversions of 16-bit types.
 #include <limits.h>
+#include <math.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #define SYNCBN_SIM_TYPES_ONLY
 namespace ours {
+#include "sim/include/cuda_bf16.h"
+#include "sim/include/cuda_fp16.h"
 #include "sim/include/cuda_runtime.h"
-}
+}  // namespace ours
 // What ours defines as macros, NVIDIA's must define alike: the compiler warns of a macro that changes.
 #undef cudaStreamLegacy
 #undef cudaStreamPerThread
 #include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #define SAME_SIZE(type) \
@@ -30,6 +38,8 @@ SAME_SIZE(uint4);
 SAME_SIZE(float2);
 SAME_SIZE(float4);
 SAME_SIZE(double2);
+SAME_SIZE(__half);
+SAME_SIZE(__nv_bfloat16);
 
 SAME_SIZE(cudaError_t);
 SAME_SIZE(cudaMemcpyKind);
@@ -206,4 +216,27 @@ SAME_FIELD(ncclConfig_t, nvlsCTAs, nvlsCTAs);
 SAME_FIELD(ncclConfig_t, nChannelsPerNetPeer, nChannelsPerNetPeer);
 #endif
 
-int main() { return 0; }
+// Every 16-bit value, and every float32 that differs from one in its low bits alone: below, at and above half-way.
+int main() {
+  int wrong = 0;
+  for (uint32_t i = 0; i < 0x10000; ++i) {
+    const auto bits = static_cast<unsigned short>(i);
+    const float half = __half2float(__ushort_as_half(bits));
+    const float bfloat = __bfloat162float(__ushort_as_bfloat16(bits));
+    const float our_half = ours::__half2float(ours::__ushort_as_half(bits));
+    const float our_bfloat = ours::__bfloat162float(ours::__ushort_as_bfloat16(bits));
+    wrong += isnan(half) ? !isnan(our_half) : memcmp(&half, &our_half, sizeof half) != 0;
+    wrong += isnan(bfloat) ? !isnan(our_bfloat) : memcmp(&bfloat, &our_bfloat, sizeof bfloat) != 0;
+    for (const uint32_t low :
+         {0x0000u, 0x0001u, 0x0fffu, 0x1000u, 0x1001u, 0x1fffu, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      const uint32_t word = i << 16 | low;
+      float value;
+      memcpy(&value, &word, sizeof value);
+      wrong += __half_as_ushort(__float2half_rn(value)) != ours::__half_as_ushort(ours::__float2half_rn(value));
+      wrong += __bfloat16_as_ushort(__float2bfloat16_rn(value)) !=
+               ours::__bfloat16_as_ushort(ours::__float2bfloat16_rn(value));
+    }
+  }
+  if (wrong) printf("%d conversions differ\n", wrong);
+  return wrong != 0;
+}
