@@ -4,8 +4,10 @@ import io.github.syncbn4j.device.Device;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.DoublePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.ShortPointer;
 
 /**
  * A tensor in a replica's device memory: an address, a dtype, a shape and strides. It owns its
@@ -51,6 +53,15 @@ public final class DeviceTensor implements AutoCloseable {
   /** The same memory, without owning it; usable as long as this tensor is. */
   DeviceTensor view() {
     return new DeviceTensor(replica, address, dtype, shape, strides, false, this);
+  }
+
+  /** A view with one more dimension, of size 1, at the end. */
+  DeviceTensor withLastDimension() {
+    long[] longer = Arrays.copyOf(shape, shape.length + 1);
+    longer[shape.length] = 1;
+    long[] longerStrides = Arrays.copyOf(strides, strides.length + 1);
+    longerStrides[strides.length] = 1;
+    return new DeviceTensor(replica, address, dtype, longer, longerStrides, false, this);
   }
 
   /** The replica it was allocated or wrapped for. */
@@ -115,18 +126,46 @@ public final class DeviceTensor implements AutoCloseable {
     return true;
   }
 
-  boolean hasShapeOf(DeviceTensor other) {
-    return Arrays.equals(shape, other.shape);
+  boolean hasShape(long[] other) {
+    return Arrays.equals(shape, other);
+  }
+
+  boolean hasStrides(long[] other) {
+    return Arrays.equals(strides, other);
+  }
+
+  /** Stride of dimension {@code axis} in elements, without copying the strides. */
+  long stride(int axis) {
+    return strides[axis];
   }
 
   /**
-   * Copies {@code values} to the device.
+   * Copies {@code values} to the device, rounded once, to nearest even, where the tensor is
+   * narrower.
    *
-   * @throws IllegalArgumentException if the tensor is not float32 or has another number of elements
+   * @throws IllegalArgumentException if the tensor holds no floating-point numbers or has another
+   *     number of elements
    */
   public void copyFromHost(float... values) {
-    requireFloats(values.length);
+    requireNumbers(values.length);
+    if (dtype != DType.FLOAT32) {
+      copyFromHost(HostArrays.widened(values));
+      return;
+    }
     try (FloatPointer host = new FloatPointer(values)) {
+      write(host);
+    }
+  }
+
+  /** As {@link #copyFromHost(float...)}. */
+  public void copyFromHost(double... values) {
+    requireNumbers(values.length);
+    try (Pointer host =
+        switch (dtype) {
+          case FLOAT64 -> new DoublePointer(values);
+          case FLOAT32 -> new FloatPointer(HostArrays.narrowed(values));
+          default -> new ShortPointer(HostArrays.halves(values, dtype));
+        }) {
       write(host);
     }
   }
@@ -148,10 +187,37 @@ public final class DeviceTensor implements AutoCloseable {
   /**
    * Copies the elements to a new array. Works after the group has failed, so that state can be
    * saved.
+   *
+   * @throws IllegalArgumentException for a tensor of float64, which would lose digits, or of bool
    */
   public float[] copyToHost() {
-    float[] values = new float[requireFloats(elements)];
+    if (dtype == DType.FLOAT64) {
+      throw new IllegalArgumentException("a float array would lose digits of a float64 tensor");
+    }
+    int length = requireNumbers(elements);
+    if (dtype != DType.FLOAT32) {
+      short[] halves = new short[length];
+      try (ShortPointer host = new ShortPointer(Math.max(1, elements))) {
+        read(host);
+        host.get(halves);
+      }
+      return HostArrays.floats(halves, dtype);
+    }
+    float[] values = new float[length];
     try (FloatPointer host = new FloatPointer(Math.max(1, elements))) {
+      read(host);
+      host.get(values);
+    }
+    return values;
+  }
+
+  /** As {@link #copyToHost()}, for every floating-point type. */
+  public double[] copyToHostAsDoubles() {
+    if (dtype != DType.FLOAT64) {
+      return HostArrays.widened(copyToHost());
+    }
+    double[] values = new double[requireNumbers(elements)];
+    try (DoublePointer host = new DoublePointer(Math.max(1, elements))) {
       read(host);
       host.get(values);
     }
@@ -172,28 +238,16 @@ public final class DeviceTensor implements AutoCloseable {
   }
 
   private void write(Pointer host) {
-    replica
-        .group()
-        .call(
-            () -> {
-              replica.awaitIdle();
-              device().copyFromHost(address(), host, bytes());
-            });
+    replica.write(address(), host, bytes());
   }
 
   private void read(Pointer host) {
-    replica
-        .group()
-        .callEvenIfFailed(
-            () -> {
-              replica.awaitIdle();
-              device().copyToHost(host, address(), bytes());
-            });
+    replica.read(host, address(), bytes());
   }
 
-  private int requireFloats(long count) {
-    if (dtype != DType.FLOAT32) {
-      throw new IllegalArgumentException("a float array cannot hold a " + dtype + " tensor");
+  private int requireNumbers(long count) {
+    if (!dtype.isFloatingPoint()) {
+      throw new IllegalArgumentException("an array of numbers cannot hold a " + dtype + " tensor");
     }
     requireRowMajor();
     if (count != elements) {

@@ -3,10 +3,11 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Objects;
+import java.util.Map;
+import org.bytedeco.javacpp.LongPointer;
 
 /**
  * A layer's share on one replica: its variables, its workspace, its step count, and the passes of
@@ -16,44 +17,44 @@ final class LayerReplica implements AutoCloseable {
   private final Replica replica;
   private final int layerId;
   private final LayerConfig config;
-  private final List<DeviceTensor> variables = new ArrayList<>();
-  private final DeviceTensor gamma;
-  private final DeviceTensor beta;
-  private final DeviceTensor movingMean;
-  private final DeviceTensor movingVariance;
-  private final DeviceTensor gammaGradient;
-  private final DeviceTensor betaGradient;
+  private final Map<String, DeviceTensor> variables = new LinkedHashMap<>();
+  private final Map<String, DeviceTensor> gradients = new LinkedHashMap<>();
+
   private long workspace;
+  private long updates;
   private PassPool passes;
   private long step;
 
-  LayerReplica(Replica replica, int layerId, LayerConfig config) {
+  /**
+   * @param initial the variables' values by name, in Keras' order
+   */
+  LayerReplica(Replica replica, int layerId, LayerConfig config, Map<String, double[]> initial) {
     this.replica = replica;
     this.layerId = layerId;
     this.config = config;
+    Device device = replica.device();
     try {
-      gamma = config.scale() ? variable(1) : null;
-      beta = config.center() ? variable(0) : null;
-      movingMean = variable(0);
-      movingVariance = variable(1);
-      gammaGradient = config.scale() ? variable(0) : null;
-      betaGradient = config.center() ? variable(0) : null;
-      Device device = replica.device();
+      initial.forEach((name, values) -> allocate(variables, name).copyFromHost(values));
+      for (String name : List.of("gamma", "beta")) {
+        if (initial.containsKey(name)) {
+          allocate(gradients, name).copyFromHost(new double[initial.get(name).length]);
+        }
+      }
       long bytes = device.workspaceBytes(config.channels());
       workspace = device.allocate(bytes);
       device.zero(workspace, bytes);
-    } catch (RuntimeException e) {
+      updates = device.allocate(Long.BYTES);
+      device.zero(updates, Long.BYTES);
+    } catch (RuntimeException | Error e) {
       Cleanup.after(e, this::close);
       throw e;
     }
   }
 
-  private DeviceTensor variable(float initial) {
-    DeviceTensor variable = replica.allocate(DType.FLOAT32, config.channels());
-    variables.add(variable);
-    float[] values = new float[Math.toIntExact(config.channels())];
-    Arrays.fill(values, initial);
-    variable.copyFromHost(values);
+  private DeviceTensor allocate(Map<String, DeviceTensor> into, String name) {
+    DeviceTensor variable =
+        replica.allocate(config.dtype().ofParameters(), config.input().parameterShape());
+    into.put(name, variable);
     return variable;
   }
 
@@ -65,32 +66,51 @@ final class LayerReplica implements AutoCloseable {
     return config;
   }
 
-  DeviceTensor gamma() {
-    return gamma;
+  /** By name, in Keras' order. */
+  Map<String, DeviceTensor> variables() {
+    return Collections.unmodifiableMap(variables);
   }
 
-  DeviceTensor beta() {
-    return beta;
+  /** Of gamma and beta, by the variable's name. */
+  Map<String, DeviceTensor> gradients() {
+    return Collections.unmodifiableMap(gradients);
   }
 
-  DeviceTensor movingMean() {
-    return movingMean;
+  /** 0 if the layer has no such variable. */
+  long address(String variable) {
+    return address(variables.get(variable));
   }
 
-  DeviceTensor movingVariance() {
-    return movingVariance;
+  /** 0 if the layer has no such variable. */
+  long gradientAddress(String variable) {
+    return address(gradients.get(variable));
   }
 
-  DeviceTensor gammaGradient() {
-    return gammaGradient;
-  }
-
-  DeviceTensor betaGradient() {
-    return betaGradient;
+  private static long address(DeviceTensor variable) {
+    return variable == null ? 0 : variable.address();
   }
 
   long workspace() {
     return workspace;
+  }
+
+  /** Address of the number of training steps that changed the state. */
+  long updates() {
+    return updates;
+  }
+
+  /** The number of training steps that changed the state, after everything that is enqueued. */
+  long countedSteps() {
+    try (LongPointer host = new LongPointer(1)) {
+      replica.read(host, updates, Long.BYTES);
+      return host.get();
+    }
+  }
+
+  void setCountedSteps(long steps) {
+    try (LongPointer host = new LongPointer(new long[] {steps})) {
+      replica.write(updates, host, Long.BYTES);
+    }
   }
 
   /** The number of the training step that begins now. */
@@ -110,41 +130,15 @@ final class LayerReplica implements AutoCloseable {
   }
 
   /**
-   * @throws IllegalArgumentException unless the tensor is float32 {@code [..., channels]},
-   *     row-major, on this replica's device
+   * @throws IllegalArgumentException unless the tensor is of the layer's dtype and on this
+   *     replica's device
    */
   void checkTensor(DeviceTensor tensor, String name) {
-    Objects.requireNonNull(tensor, name);
-    tensor.address();
-    if (tensor.dtype() != DType.FLOAT32) {
-      throw new IllegalArgumentException(name + " must be float32, not " + tensor.dtype());
-    }
-    if (tensor.rank() < 2) {
+    replica.requireHere(tensor, name);
+    if (tensor.dtype() != config.dtype()) {
       throw new IllegalArgumentException(
-          name + " must have rank 2 or more, not " + tensor.rank() + ": " + tensor);
-    }
-    long channels = tensor.dimension(tensor.rank() - 1);
-    if (channels != config.channels()) {
-      throw new IllegalArgumentException(
-          "%s has %d channels in its last dimension, the layer has %d: %s"
-              .formatted(name, channels, config.channels(), tensor));
-    }
-    if (!tensor.isRowMajor()) {
-      throw new IllegalArgumentException(name + " must be row-major: " + tensor);
-    }
-    if (!tensor.device().memorySpace().equals(replica.device().memorySpace())) {
-      throw new IllegalArgumentException(
-          "%s is on %s, the replica is %s".formatted(name, tensor.device().id(), replica));
-    }
-  }
-
-  /** As {@link #checkTensor}, and of the same shape as {@code other}. */
-  void checkSame(DeviceTensor tensor, String name, DeviceTensor other) {
-    checkTensor(tensor, name);
-    if (!tensor.hasShapeOf(other)) {
-      throw new IllegalArgumentException(
-          "%s has shape %s, x has %s"
-              .formatted(name, Arrays.toString(tensor.shape()), Arrays.toString(other.shape())));
+          "%s must be %s, the layer's dtype, not %s"
+              .formatted(name, config.dtype(), tensor.dtype()));
     }
   }
 
@@ -154,10 +148,14 @@ final class LayerReplica implements AutoCloseable {
     if (passes != null) {
       releases.add(passes::close);
     }
-    variables.forEach(variable -> releases.add(variable::close));
-    long address = workspace;
+    variables.values().forEach(variable -> releases.add(variable::close));
+    gradients.values().forEach(gradient -> releases.add(gradient::close));
+    long[] memory = {workspace, updates};
     workspace = 0;
-    releases.add(() -> replica.device().free(address));
+    updates = 0;
+    for (long address : memory) {
+      releases.add(() -> replica.device().free(address));
+    }
     Cleanup.runAll(releases);
   }
 }

@@ -3,52 +3,94 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.Rows;
+import io.github.syncbn4j.device.natives.CpuKernels;
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /**
  * One replica's part of a pass: its buffers and the argument structs of the four kernels. What does
- * not change between steps is set once, so that a step only fills in addresses, the number of
- * elements and the signature.
+ * not change between steps is set once, so that a step only fills in addresses, the shape and the
+ * signature.
+ *
+ * <p>A direction is bound first, which checks the tensors and enqueues nothing, and then run within
+ * a step of the group.
  */
 final class PassPart {
+  /** Values per channel that a forward leaves for its backward; see {@code saved} in syncbn.h. */
+  private static final int SAVED_VALUES = 5;
+
   private final LayerReplica member;
+  private final LayerConfig config;
   private final Device device;
   private final Rows rows;
-  private final long rowsAddress;
-  private final long savedAddress;
+  private final List<Operand> operands = new ArrayList<>();
+  private final Operand x;
+  private final Operand y;
+  private final Operand residual;
+  private final Operand mask;
+  private final Operand reluMask;
+  private final Operand adjustScale;
+  private final Operand adjustBias;
+  private final Operand dy;
+  private final Operand dx;
+  private final Operand dresidual;
   private final syncbn_stats_args stats = new syncbn_stats_args();
   private final syncbn_normalize_args normalize = new syncbn_normalize_args();
   private final syncbn_backward_reduce_args reduce = new syncbn_backward_reduce_args();
   private final syncbn_backward_input_args input = new syncbn_backward_input_args();
-  private DeviceTensor x;
+  private long rowsAddress;
+  private long savedAddress;
+  private Layout layout;
+  private int[] axes;
+  private boolean channelCounts;
   private boolean training;
+  private boolean trainable;
   private long step;
 
   PassPart(LayerReplica member) {
     this.member = member;
+    this.config = member.config();
     this.device = member.replica().device();
+    x = operand();
+    y = operand();
+    residual = operand();
+    mask = operand();
+    reluMask = operand();
+    adjustScale = operand();
+    adjustBias = operand();
+    dy = operand();
+    dx = operand();
+    dresidual = operand();
     int world = member.replica().group().size();
-    int rank = member.replica().rank();
-    long channels = member.config().channels();
-    rowsAddress = device.allocate(world * forwardRow() * Double.BYTES);
     try {
-      savedAddress = device.allocate((1 + 2 * channels) * Double.BYTES);
-    } catch (RuntimeException e) {
-      device.free(rowsAddress);
+      rowsAddress = device.allocate(world * forwardRow(true) * Double.BYTES);
+      savedAddress = device.allocate(SAVED_VALUES * config.channels() * Double.BYTES);
+    } catch (RuntimeException | Error e) {
+      Cleanup.after(e, this::release);
       throw e;
     }
-    rows = new Rows(rank, world, rowsAddress);
-    int dtype = DType.FLOAT32.code();
-    long control = device.control().address();
+    rows = new Rows(member.replica().rank(), world, rowsAddress);
+    setConstants(world, member.replica().rank(), device.control().address());
+  }
+
+  private Operand operand() {
+    Operand operand = new Operand(member.replica());
+    operands.add(operand);
+    return operand;
+  }
+
+  private void setConstants(int world, int rank, long control) {
+    int dtype = config.dtype().code();
+    long channels = config.channels();
     stats
         .struct_size(stats.sizeof())
         .dtype(dtype)
         .channels(channels)
-        .inner(1)
         .world_size(world)
         .rank(rank)
         .rows(rowsAddress)
@@ -58,120 +100,371 @@ final class PassPart {
         .struct_size(normalize.sizeof())
         .dtype(dtype)
         .channels(channels)
-        .inner(1)
         .world_size(world)
-        .epsilon(member.config().epsilon())
-        .decay(1 - member.config().momentum())
-        .gamma(address(member.gamma()))
-        .beta(address(member.beta()))
+        .epsilon(config.epsilon())
+        .decay(1 - config.momentum())
+        .gamma(member.address("gamma"))
+        .beta(member.address("beta"))
         .rows(rowsAddress)
-        .moving_mean(member.movingMean().address())
-        .moving_variance(member.movingVariance().address())
+        .moving_mean(member.address("moving_mean"))
+        .moving_variance(member.address("moving_variance"))
         .saved(savedAddress)
         .control(control)
         .workspace(member.workspace())
-        .stream(device.stream());
+        .stream(device.stream())
+        .relu(flag(config.relu()))
+        .renorm(flag(config.renorm()))
+        .unbiased(flag(config.unbiased()))
+        .cumulative(flag(config.cumulative()))
+        .renorm_decay(1 - config.renormMomentum())
+        .r_min(config.clipping().lowestR())
+        .r_max(config.clipping().highestR())
+        .d_max(config.clipping().highestD())
+        .moving_stddev(member.address("moving_stddev"))
+        .renorm_mean(member.address("renorm_mean"))
+        .renorm_stddev(member.address("renorm_stddev"))
+        .updates(member.updates());
     reduce
         .struct_size(reduce.sizeof())
         .dtype(dtype)
         .channels(channels)
-        .inner(1)
         .world_size(world)
         .rank(rank)
         .saved(savedAddress)
-        .gamma_grad(address(member.gammaGradient()))
-        .beta_grad(address(member.betaGradient()))
         .workspace(member.workspace())
-        .stream(device.stream());
+        .stream(device.stream())
+        .gamma(member.address("gamma"))
+        .beta(member.address("beta"))
+        .relu(flag(config.relu()));
     input
         .struct_size(input.sizeof())
         .dtype(dtype)
         .channels(channels)
-        .inner(1)
         .world_size(world)
-        .gamma(address(member.gamma()))
+        .gamma(member.address("gamma"))
         .saved(savedAddress)
         .rows(rowsAddress)
         .control(control)
-        .stream(device.stream());
+        .stream(device.stream())
+        .beta(member.address("beta"));
   }
 
-  private long forwardRow() {
-    return 2 + 2 * member.config().channels();
+  private static int flag(boolean value) {
+    return value ? 1 : 0;
+  }
+
+  private long forwardRow(boolean counts) {
+    return 2 + (counts ? 3 : 2) * config.channels();
   }
 
   private long backwardRow() {
-    return 1 + 2 * member.config().channels();
-  }
-
-  private static long address(DeviceTensor variable) {
-    return variable == null ? 0 : variable.address();
+    return 1 + 2 * config.channels();
   }
 
   Rows rows() {
     return rows;
   }
 
+  /** Whether its forward normalized with the statistics of its batch. */
   boolean training() {
     return training;
   }
 
-  void prepareForward(DeviceTensor x, DeviceTensor y, boolean training) {
-    this.x = x;
-    this.training = training;
-    long outer = x.elements() / member.config().channels();
+  /** Whether its rows have a count for each channel. */
+  boolean countsChannels() {
+    return channelCounts;
+  }
+
+  // ------------------------------------------------------------------------------------------------------ forward
+
+  /**
+   * Takes the tensors of a forward.
+   *
+   * @param residualTensor null if nothing is added
+   * @param maskTensor null if every element counts
+   * @throws IllegalArgumentException if one does not fit
+   */
+  void bindForward(
+      DeviceTensor xTensor,
+      DeviceTensor yTensor,
+      DeviceTensor residualTensor,
+      DeviceTensor maskTensor,
+      boolean wantsTraining,
+      boolean isTrainable) {
+    trainable = isTrainable;
+    training = wantsTraining && trainable;
+    member.checkTensor(xTensor, "x");
+    if (layout == null || !layout.isOf(xTensor)) {
+      axes = config.input().axesOf(xTensor, "x");
+      layout = new Layout(xTensor.shape(), xTensor.strides(), axes);
+    }
+    checkValues(xTensor, yTensor, residualTensor);
+    bindValues(xTensor, yTensor, residualTensor);
+    bindMask(maskTensor);
+    bindAdjustment();
+  }
+
+  /**
+   * Looks at the tensors of a forward that is made again, and changes nothing: the pass is open.
+   *
+   * @throws IllegalArgumentException if one does not fit
+   */
+  void checkRecompute(DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
+    member.checkTensor(xTensor, "x");
+    if (!layout.isOf(xTensor)) {
+      throw new IllegalArgumentException(
+          "x must have shape %s and strides %s, as in the pass's forward: %s"
+              .formatted(
+                  Arrays.toString(layout.shape()), Arrays.toString(layout.strides()), xTensor));
+    }
+    if ((residualTensor != null) != residual.isBound()) {
+      throw new IllegalArgumentException(
+          residualTensor == null
+              ? "residual is missing: the pass's forward had one"
+              : "residual is given, but the pass's forward had none");
+    }
+    checkValues(xTensor, yTensor, residualTensor);
+  }
+
+  void bindRecompute(DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
+    bindValues(xTensor, yTensor, residualTensor);
+  }
+
+  private void checkValues(
+      DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
+    Operand.requireReadable(xTensor, "x", layout);
+    checkSame(yTensor, "y");
+    Operand.requireWritable(yTensor, "y", layout);
+    if (residualTensor != null) {
+      checkSame(residualTensor, "residual");
+      Operand.requireReadable(residualTensor, "residual", layout);
+    }
+  }
+
+  private void bindValues(DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
+    x.bind(xTensor, layout);
+    y.bind(yTensor, layout);
+    residual.bindNone();
+    reluMask.bindNone();
+    if (residualTensor != null) {
+      residual.bind(residualTensor, layout);
+      if (config.relu()) {
+        reluMask.bindMemory(layout, Byte.BYTES);
+      }
+    }
+  }
+
+  private void bindMask(DeviceTensor tensor) {
+    mask.bindNone();
+    channelCounts = false;
+    if (tensor == null || !training) {
+      return;
+    }
+    member.replica().requireHere(tensor, "mask");
+    long[] shape = layout.shape();
+    if (tensor.dtype() != DType.BOOL || !tensor.hasShape(Arrays.copyOf(shape, shape.length - 1))) {
+      throw new IllegalArgumentException(
+          "mask must be bool%s, the shape of x without its last dimension, not %s"
+              .formatted(Arrays.toString(Arrays.copyOf(shape, shape.length - 1)), tensor));
+    }
+    boolean ofLast = axes.length == 1 && axes[0] == shape.length - 1;
+    channelCounts = !ofLast;
+    if (ofLast && layout.isRowMajor() && layout.inner() == 1 && tensor.isRowMajor()) {
+      mask.bindAlone(tensor);
+      setMask(1, 0, 0);
+    } else {
+      mask.bindBroadcast(tensor.withLastDimension(), "mask", layout);
+      setMask(layout.channels() * layout.inner(), layout.inner(), 1);
+    }
+  }
+
+  /** Has its row a count for each channel, because another replica's has. */
+  void countChannels() {
+    channelCounts = true;
+  }
+
+  private void setMask(long outer, long channel, long inner) {
+    stats.mask_outer_stride(outer).mask_channel_stride(channel).mask_inner_stride(inner);
+    reduce.mask_outer_stride(outer).mask_channel_stride(channel).mask_inner_stride(inner);
+    input.mask_outer_stride(outer).mask_channel_stride(channel).mask_inner_stride(inner);
+  }
+
+  private void bindAdjustment() {
+    adjustScale.bindNone();
+    adjustBias.bindNone();
+    if (config.adjustment() == null || !training) {
+      return;
+    }
+    Adjustment.Factors factors = config.adjustment().of(member.replica(), layout.shape().clone());
+    if (factors == null || factors.scale() == null || factors.bias() == null) {
+      throw new IllegalArgumentException(
+          "the adjustment must return a scale and a bias, not " + factors);
+    }
+    bindFactor(adjustScale, factors.scale(), "the adjustment's scale");
+    bindFactor(adjustBias, factors.bias(), "the adjustment's bias");
+  }
+
+  private void bindFactor(Operand factor, DeviceTensor tensor, String name) {
+    member.replica().requireHere(tensor, name);
+    if (tensor.dtype() != config.dtype().ofParameters()) {
+      throw new IllegalArgumentException(
+          "%s must be %s, not %s".formatted(name, config.dtype().ofParameters(), tensor.dtype()));
+    }
+    factor.bindBroadcast(tensor, name, layout);
+  }
+
+  private void checkSame(DeviceTensor tensor, String name) {
+    member.checkTensor(tensor, name);
+    if (!tensor.hasShape(layout.shape())) {
+      throw new IllegalArgumentException(
+          "%s has shape %s, x has %s"
+              .formatted(name, Arrays.toString(tensor.shape()), Arrays.toString(layout.shape())));
+    }
+  }
+
+  /** Makes sure of the memory for what is bound. May wait for the device and allocate. */
+  void reserve() {
+    operands.forEach(Operand::reserve);
+  }
+
+  /** Begins the step of a forward that is bound. */
+  void startForward() {
+    reserve();
+    x.load();
+    residual.load();
+    mask.load();
+    adjustScale.load();
+    adjustBias.load();
+    normalize.statistics(training ? CpuKernels.SYNCBN_BATCH : CpuKernels.SYNCBN_MOVING);
     if (training) {
       step = member.nextStep();
       double signature = member.signature(step, false);
-      rows.length(forwardRow());
-      stats.outer(outer).signature(signature).x(x.address());
-      normalize.signature(signature);
+      rows.length(forwardRow(channelCounts));
+      stats
+          .outer(layout.outer())
+          .inner(layout.inner())
+          .signature(signature)
+          .x(x.address())
+          .mask(mask.address())
+          .channel_counts(flag(channelCounts));
+      normalize.signature(signature).channel_counts(flag(channelCounts));
     }
-    normalize.training(training ? 1 : 0).outer(outer).x(x.address()).y(y.address());
   }
 
   void stats() {
     device.stats(stats);
   }
 
+  /** The statistics of the pass's forward take the place of others. */
+  void startRecompute() {
+    reserve();
+    x.load();
+    residual.load();
+    normalize.statistics(CpuKernels.SYNCBN_SAVED);
+  }
+
   void normalize() {
-    device.normalize(normalize);
+    device.normalize(
+        normalize
+            .outer(layout.outer())
+            .inner(layout.inner())
+            .x(x.address())
+            .y(y.address())
+            .residual(residual.address())
+            .relu_mask(reluMask.address())
+            .adjust_scale(adjustScale.address())
+            .adjust_bias(adjustBias.address()));
+    y.store();
   }
 
-  void checkGradients(DeviceTensor dy, DeviceTensor dx) {
-    x.address();
-    member.checkSame(dy, "dy", x);
-    member.checkSame(dx, "dx", x);
+  // ----------------------------------------------------------------------------------------------------- backward
+
+  /**
+   * Takes the tensors of a backward.
+   *
+   * @param dresidualTensor null unless the forward had a residual
+   * @throws IllegalArgumentException if one does not fit
+   */
+  void bindBackward(DeviceTensor dyTensor, DeviceTensor dxTensor, DeviceTensor dresidualTensor) {
+    x.requireOpen();
+    mask.requireOpen();
+    checkSame(dyTensor, "dy");
+    checkSame(dxTensor, "dx");
+    Operand.requireReadable(dyTensor, "dy", layout);
+    Operand.requireWritable(dxTensor, "dx", layout);
+    dy.bind(dyTensor, layout);
+    dx.bind(dxTensor, layout);
+    dresidual.bindNone();
+    if ((dresidualTensor != null) != residual.isBound()) {
+      throw new IllegalArgumentException(
+          dresidualTensor == null
+              ? "dresidual is missing: the forward had a residual"
+              : "dresidual is given, but the forward had no residual");
+    }
+    if (dresidualTensor != null) {
+      checkSame(dresidualTensor, "dresidual");
+      // It is written before x is read for the last time, and read while dx is written.
+      if (dresidualTensor.elements() > 0
+          && (dresidualTensor.address() == dxTensor.address()
+              || dresidualTensor.address() == x.address())) {
+        throw new IllegalArgumentException(
+            "dresidual is the same memory as dx or x: " + dresidualTensor);
+      }
+      Operand.requireWritable(dresidualTensor, "dresidual", layout);
+      dresidual.bind(dresidualTensor, layout);
+    }
   }
 
-  void prepareBackward(DeviceTensor dy, DeviceTensor dx) {
-    long outer = x.elements() / member.config().channels();
-    double signature = member.signature(step, true);
+  /** Begins the step of a backward that is bound. */
+  void startBackward() {
+    reserve();
+    dy.load();
     rows.length(backwardRow());
+    double signature = member.signature(step, true);
     reduce
-        .outer(outer)
+        .outer(layout.outer())
+        .inner(layout.inner())
         .signature(signature)
         .x(x.address())
         .dy(dy.address())
-        .rows(training ? rowsAddress : 0);
+        .rows(training ? rowsAddress : 0)
+        .gamma_grad(trainable ? member.gradientAddress("gamma") : 0)
+        .beta_grad(trainable ? member.gradientAddress("beta") : 0)
+        .mask(mask.address())
+        .relu_mask(reluMask.address())
+        .dresidual(dresidual.address())
+        .adjust_scale(adjustScale.address())
+        .adjust_bias(adjustBias.address());
+    // Behind a residual, what came back through the ReLU is in dresidual.
     input
-        .training(training ? 1 : 0)
-        .outer(outer)
+        .outer(layout.outer())
+        .inner(layout.inner())
+        .training(flag(training))
         .signature(signature)
         .x(x.address())
-        .dy(dy.address())
-        .dx(dx.address());
+        .dy(dresidual.isBound() ? dresidual.address() : dy.address())
+        .dx(dx.address())
+        .mask(mask.address())
+        .adjust_scale(adjustScale.address())
+        .adjust_bias(adjustBias.address())
+        .relu(flag(config.relu() && !residual.isBound()));
   }
 
   void backwardReduce() {
     device.backwardReduce(reduce);
+    dresidual.store();
   }
 
   void backwardInput() {
     device.backwardInput(input);
+    dx.store();
   }
 
   void release() {
-    Cleanup.runAll(List.of(() -> device.free(savedAddress), () -> device.free(rowsAddress)));
+    List<Runnable> releases = new ArrayList<>();
+    operands.forEach(operand -> releases.add(operand::release));
+    releases.add(() -> device.free(savedAddress));
+    releases.add(() -> device.free(rowsAddress));
+    Cleanup.runAll(releases);
   }
 }

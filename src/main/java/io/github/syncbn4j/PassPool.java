@@ -13,28 +13,25 @@ import java.util.List;
 final class PassPool implements AutoCloseable {
   private final SyncBatchNormalization layer;
   private final List<LayerReplica> members;
-  private final Deque<ForwardPass> free = new ArrayDeque<>();
-  private final List<ForwardPass> all = new ArrayList<>();
+  private final Deque<PooledPass> free = new ArrayDeque<>();
+  private final List<PooledPass> all = new ArrayList<>();
 
   PassPool(SyncBatchNormalization layer, List<LayerReplica> members) {
     this.layer = layer;
     this.members = members;
   }
 
-  synchronized ForwardPass take() {
-    ForwardPass pass = free.pollLast();
+  synchronized PooledPass take() {
+    PooledPass pass = free.pollLast();
     if (pass == null) {
-      pass = new ForwardPass(layer, this, members);
+      pass = new PooledPass(layer, members);
       all.add(pass);
     }
-    pass.setOpen(true);
     return pass;
   }
 
-  synchronized void giveBack(ForwardPass pass) {
-    if (pass.setOpen(false)) {
-      free.addLast(pass);
-    }
+  synchronized void giveBack(PooledPass pass) {
+    free.addLast(pass);
   }
 
   /** Releases the memory of all passes, open ones too. */

@@ -1,6 +1,7 @@
 package io.github.syncbn4j;
 
 import io.github.syncbn4j.device.Cleanup;
+import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.Device;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
@@ -142,8 +143,83 @@ public final class Replica {
     group.check();
   }
 
+  /**
+   * Sums a tensor over the replicas, in place: every replica's thread has to call it, with a tensor
+   * of the same type, shape and strides.
+   *
+   * @see ReplicaGroup#allReduce
+   */
+  public void allReduce(DeviceTensor tensor) {
+    group.run(part(tensor, Collective.SUM));
+  }
+
+  /**
+   * Copies the tensor of one replica to those of all others: every replica's thread has to call it.
+   *
+   * @see ReplicaGroup#broadcast
+   */
+  public void broadcast(DeviceTensor tensor, int root) {
+    group.requireRank(root);
+    group.run(part(tensor, root));
+  }
+
+  /** Its part in a collective over this tensor. */
+  Collective part(DeviceTensor tensor, int root) {
+    requireHere(tensor, "the tensor of rank " + rank);
+    if (root == Collective.SUM && !tensor.dtype().isFloatingPoint()) {
+      throw new IllegalArgumentException("a " + tensor.dtype() + " tensor cannot be summed");
+    }
+    if (!Shapes.isDense(tensor.shape(), tensor.strides())) {
+      throw new IllegalArgumentException("the tensor must lie without gaps: " + tensor);
+    }
+    return new Collective(
+        rank,
+        tensor.address(),
+        tensor.elements(),
+        tensor.dtype().code(),
+        tensor.dtype().bytes(),
+        root);
+  }
+
+  /**
+   * @throws IllegalArgumentException unless the tensor is of this group and on this replica's
+   *     device
+   * @throws IllegalStateException if it is closed
+   */
+  void requireHere(DeviceTensor tensor, String name) {
+    Objects.requireNonNull(tensor, name);
+    tensor.address();
+    if (!tensor.device().memorySpace().equals(device.memorySpace())) {
+      throw new IllegalArgumentException(
+          "%s is on %s, the replica is %s".formatted(name, tensor.device().id(), this));
+    }
+    // Another group's stream is not ordered with this one's.
+    if (tensor.replica().group() != group) {
+      throw new IllegalArgumentException(
+          name + " is of another group: wrap its memory for " + this + " once it is ready");
+    }
+  }
+
   void awaitIdle() {
     group.awaitIdle(this);
+  }
+
+  /** Copies to the device, after everything that is enqueued. */
+  void write(long address, Pointer host, long bytes) {
+    group.call(
+        () -> {
+          awaitIdle();
+          device.copyFromHost(address, host, bytes);
+        });
+  }
+
+  /** Copies to the host, after everything that is enqueued; also on a group that has failed. */
+  void read(Pointer host, long address, long bytes) {
+    group.callEvenIfFailed(
+        () -> {
+          awaitIdle();
+          device.copyToHost(host, address, bytes);
+        });
   }
 
   void forget(DeviceTensor tensor) {

@@ -1,6 +1,7 @@
 package io.github.syncbn4j;
 
 import io.github.syncbn4j.device.Cleanup;
+import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
@@ -199,6 +200,58 @@ public final class ReplicaGroup implements AutoCloseable {
     }
   }
 
+  /**
+   * Sums tensors over the replicas, in place: for the gradients of a model's other parameters. Is
+   * enqueued behind what is on each replica's stream. All replicas get the same bits; on GPUs the
+   * order of the additions is NCCL's, on the CPU that of the ranks, in float64.
+   *
+   * @param tensors one a replica, in rank order, of one floating-point type, shape and strides,
+   *     without gaps
+   * @throws IllegalArgumentException for tensors that do not fit
+   */
+  public void allReduce(List<DeviceTensor> tensors) {
+    run(parts(tensors, Collective.SUM));
+  }
+
+  /**
+   * Copies the tensor of one replica to those of all others, as {@link #allReduce}: for the first
+   * values of a model's parameters.
+   *
+   * @param root the rank whose values they get
+   * @throws IllegalArgumentException for tensors that do not fit, and a rank that is not there
+   */
+  public void broadcast(List<DeviceTensor> tensors, int root) {
+    requireRank(root);
+    run(parts(tensors, root));
+  }
+
+  void requireRank(int rank) {
+    if (rank < 0 || rank >= size()) {
+      throw new IllegalArgumentException(
+          "rank " + rank + " is not in the group: 0 to " + (size() - 1));
+    }
+  }
+
+  private Collective[] parts(List<DeviceTensor> tensors, int root) {
+    if (tensors.size() != size()) {
+      throw new IllegalArgumentException(
+          "%d tensors, the group has %d replicas".formatted(tensors.size(), size()));
+    }
+    Collective[] parts = new Collective[size()];
+    DeviceTensor first = tensors.get(0);
+    for (int rank = 0; rank < parts.length; rank++) {
+      DeviceTensor tensor = tensors.get(rank);
+      parts[rank] = replica(rank).part(tensor, root);
+      if (tensor.dtype() != first.dtype()
+          || !tensor.hasShape(first.shape())
+          || !tensor.hasStrides(first.strides())) {
+        throw new IllegalArgumentException(
+            "the tensor of rank %d is %s, that of rank 0 is %s".formatted(rank, tensor, first));
+      }
+    }
+    return parts;
+  }
+
   /** What the group failed of, if it did. */
   public Optional<RuntimeException> failure() {
     return Optional.ofNullable(failure.get());
@@ -371,6 +424,26 @@ public final class ReplicaGroup implements AutoCloseable {
         watchdog.leave(mine.rank());
       }
     }
+  }
+
+  /** A collective over tensors of these replicas, watched. */
+  void run(Collective... parts) {
+    if (size() == 1) {
+      return;
+    }
+    step(
+        () -> {
+          for (Collective mine : parts) {
+            watchdog.enter(mine.rank());
+          }
+          try {
+            devices.run(parts);
+          } finally {
+            for (Collective mine : parts) {
+              watchdog.leave(mine.rank());
+            }
+          }
+        });
   }
 
   /**

@@ -1,6 +1,8 @@
 package io.github.syncbn4j;
 
 import java.util.Arrays;
+import java.util.Comparator;
+import java.util.stream.IntStream;
 
 /** Arithmetic on shapes that never overflows silently. */
 final class Shapes {
@@ -13,15 +15,13 @@ final class Shapes {
    */
   static long elements(long[] shape, DType dtype) {
     long elements = 1;
-    boolean empty = false;
     for (long dimension : shape) {
       if (dimension < 0) {
         throw new IllegalArgumentException(
             "negative dimension " + dimension + " in shape " + Arrays.toString(shape));
       }
-      empty |= dimension == 0;
     }
-    if (empty) {
+    if (isEmpty(shape)) {
       return 0;
     }
     try {
@@ -34,6 +34,55 @@ final class Shapes {
           "shape " + Arrays.toString(shape) + " of " + dtype + " has more than 2^63 - 1 bytes");
     }
     return elements;
+  }
+
+  static boolean isEmpty(long[] shape) {
+    for (long dimension : shape) {
+      if (dimension == 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Whether two indices of such a tensor may name one element. */
+  static boolean mayOverlap(long[] shape, long[] strides) {
+    if (isEmpty(shape)) {
+      return false;
+    }
+    long reach = 0; // the largest offset of the dimensions so far
+    for (int i : fastestFirst(shape, strides)) {
+      if (strides[i] <= reach) {
+        return true;
+      }
+      reach += (shape[i] - 1) * strides[i];
+    }
+    return false;
+  }
+
+  /** Whether the elements lie without gaps, in any order of dimensions. */
+  static boolean isDense(long[] shape, long[] strides) {
+    if (isEmpty(shape)) {
+      return true;
+    }
+    long expected = 1;
+    for (int i : fastestFirst(shape, strides)) {
+      if (strides[i] != expected) {
+        return false;
+      }
+      expected *= shape[i];
+    }
+    return true;
+  }
+
+  /** The dimensions of more than one element, by their strides. */
+  static int[] fastestFirst(long[] shape, long[] strides) {
+    return IntStream.range(0, shape.length)
+        .filter(i -> shape[i] != 1)
+        .boxed()
+        .sorted(Comparator.comparing((Integer i) -> strides[i]).thenComparing(i -> -i))
+        .mapToInt(i -> i)
+        .toArray();
   }
 
   /** Strides, in elements, of a tensor whose last dimension varies fastest. */

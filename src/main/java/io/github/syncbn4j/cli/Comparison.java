@@ -1,7 +1,6 @@
 package io.github.syncbn4j.cli;
 
 import io.github.syncbn4j.state.StoredTensor;
-import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.Map;
@@ -37,7 +36,7 @@ record Comparison(boolean within, String text) {
       if (!got.dtype().equals(want.dtype()) || !Arrays.equals(got.shape(), want.shape())) {
         return new Comparison(false, "%s must be %s, expected is %s".formatted(name, got, want));
       }
-      Worst here = worst(recording.recorded(), name, got.data(), want.data());
+      Worst here = worst(recording.recorded(), name, Dtypes.doubles(got), Dtypes.doubles(want));
       worst = worst == null || here.fraction() > worst.fraction() ? here : worst;
     }
     return verdict(worst);
@@ -61,35 +60,26 @@ record Comparison(boolean within, String text) {
             worst.want()));
   }
 
-  private static Worst worst(ReplayCase recorded, String name, ByteBuffer got, ByteBuffer want) {
+  private static Worst worst(ReplayCase recorded, String name, double[] got, double[] want) {
     String last = name.substring(name.lastIndexOf('.') + 1);
     Tolerance tolerance =
-        (last.startsWith("moving_") ? recorded.stateTolerance() : recorded.tolerance())
+        (recorded.state().contains(last) ? recorded.stateTolerance() : recorded.tolerance())
             .orElseThrow();
     boolean byLargest = last.equals("dx") || last.endsWith("_grad");
     double largest = byLargest ? largest(want) : 0;
     Worst worst = new Worst(0, name, 0, 0, 0);
-    for (int i = 0; i < want.capacity(); i += Float.BYTES) {
-      double g = got.getFloat(i);
-      double w = want.getFloat(i);
-      double magnitude = byLargest ? largest : Math.abs(w);
-      double fraction = tolerance.fraction(g, w, magnitude);
+    for (int i = 0; i < want.length; i++) {
+      double magnitude = byLargest ? largest : Math.abs(want[i]);
+      double fraction = tolerance.fraction(got[i], want[i], magnitude);
       if (fraction > worst.fraction()) {
-        worst = new Worst(fraction, name, i / Float.BYTES, g, w);
+        worst = new Worst(fraction, name, i, got[i], want[i]);
       }
     }
     return worst;
   }
 
   /** The largest absolute value; what is not finite gives no leeway to the others. */
-  private static double largest(ByteBuffer values) {
-    double largest = 0;
-    for (int i = 0; i < values.capacity(); i += Float.BYTES) {
-      double value = Math.abs(values.getFloat(i));
-      if (Double.isFinite(value)) {
-        largest = Math.max(largest, value);
-      }
-    }
-    return largest;
+  private static double largest(double[] values) {
+    return Arrays.stream(values).map(Math::abs).filter(Double::isFinite).max().orElse(0);
   }
 }

@@ -9,31 +9,26 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.stream.Stream;
 
 /**
  * A replay file whose inputs are known to be complete and of the right dtypes and shapes: {@code
- * initial.*}, one {@code x} a step and replica, and for each step either a {@code dy} for every
- * replica or none. What is left are the outputs that it expects. A tensor that is neither is
- * refused.
+ * initial.*}, one {@code x} a step and replica, perhaps with a {@code mask}, and for each step
+ * either a {@code dy} for every replica or none. What is left are the outputs that it expects. A
+ * tensor that is neither is refused.
  */
 final class Recording {
   private static final String FORMAT = "syncbn-replay/1";
   private static final List<String> REPLICA_OUTPUTS = List.of("y", "dx", "gamma_grad", "beta_grad");
-  private static final List<String> STATE_OUTPUTS = List.of("moving_mean", "moving_variance");
 
   private final ReplayCase recorded;
   private final Map<String, String> metadata;
   private final Map<String, StoredTensor> tensors;
   private final Map<String, StoredTensor> expected = new LinkedHashMap<>();
-  private final long channels;
 
   private Recording(ReplayCase recorded, Safetensors file) throws RefusedException {
     this.recorded = recorded;
     this.metadata = file.metadata();
     this.tensors = file.tensors();
-    long[] shape = require(input(0, 0, "x")).shape();
-    this.channels = shape.length == 0 ? 0 : shape[shape.length - 1];
     Set<String> inputs = checkInputs();
     tensors.forEach(
         (name, tensor) -> {
@@ -67,22 +62,9 @@ final class Recording {
     return recorded;
   }
 
-  /** Size of the last dimension of every x. */
-  long channels() {
-    return channels;
-  }
-
   /** {@code format} and {@code case}, as they are in the file. */
   Map<String, String> metadata() {
     return metadata;
-  }
-
-  /** NAME of {@code initial.NAME}, for each variable that the layer has. */
-  List<String> variables() {
-    return Stream.of("gamma", "beta", "moving_mean", "moving_variance")
-        .filter(name -> !name.equals("gamma") || recorded.scale())
-        .filter(name -> !name.equals("beta") || recorded.center())
-        .toList();
   }
 
   StoredTensor initial(String variable) {
@@ -96,6 +78,11 @@ final class Recording {
   /** Only where {@link #hasGradients}. */
   StoredTensor dy(int step, int replica) {
     return tensors.get(input(step, replica, "dy"));
+  }
+
+  /** Null where every element counts. */
+  StoredTensor mask(int step, int replica) {
+    return tensors.get(input(step, replica, "mask"));
   }
 
   boolean hasGradients(int step) {
@@ -120,41 +107,35 @@ final class Recording {
     for (int step = 0; step < recorded.training().size(); step++) {
       for (int replica = 0; replica < recorded.replicas(); replica++) {
         String x = input(step, replica, "x");
-        checkX(x, require(x));
+        requireType(x, require(x), Dtypes.stored(recorded.dtype()));
         inputs.add(x);
+        String mask = input(step, replica, "mask");
+        if (tensors.containsKey(mask)) {
+          checkMask(mask, tensors.get(x));
+          inputs.add(mask);
+        }
         String dy = input(step, replica, "dy");
         if (hasGradients(step)) {
-          requireShape(dy, require(dy), tensors.get(x).shape());
+          requireType(dy, require(dy), Dtypes.stored(recorded.dtype()));
+          requireShape(dy, tensors.get(dy), tensors.get(x).shape());
           inputs.add(dy);
         } else if (tensors.containsKey(dy)) {
           throw new RefusedException(input(step, 0, "dy") + " is missing, but there is " + dy);
         }
       }
     }
-    for (String variable : variables()) {
+    for (String variable : recorded.variables()) {
       String name = "initial." + variable;
-      requireShape(name, require(name), new long[] {channels});
+      requireType(name, require(name), Dtypes.stored(recorded.dtype().ofParameters()));
       inputs.add(name);
     }
     return inputs;
   }
 
-  private void checkX(String name, StoredTensor x) throws RefusedException {
-    requireFloats(name, x);
-    int rank = x.shape().length;
-    if (rank < 2) {
-      throw new RefusedException(
-          "%s has rank %d (%s), supported is 2 or more".formatted(name, rank, x));
-    }
-    if (recorded.axis() != -1 && recorded.axis() != rank - 1) {
-      throw new RefusedException(
-          "config.axis %d is not supported for %s of rank %d (only the last: -1 or %d)"
-              .formatted(recorded.axis(), name, rank, rank - 1));
-    }
-    if (x.shape()[rank - 1] != channels) {
-      throw new RefusedException(
-          "%s is %s, but %s has %d channels".formatted(name, x, input(0, 0, "x"), channels));
-    }
+  private void checkMask(String name, StoredTensor x) throws RefusedException {
+    requireType(name, tensors.get(name), "BOOL");
+    long[] shape = x.shape();
+    requireShape(name, tensors.get(name), Arrays.copyOf(shape, Math.max(0, shape.length - 1)));
   }
 
   private void refuseUnknown() throws RefusedException {
@@ -176,7 +157,7 @@ final class Recording {
       return false;
     }
     return switch (parts.length) {
-      case 3 -> STATE_OUTPUTS.contains(parts[2]);
+      case 3 -> recorded.state().contains(parts[2]);
       case 5 ->
           parts[2].equals("replica")
               && isIndex(parts[3], recorded.replicas())
@@ -197,15 +178,15 @@ final class Recording {
     return tensor;
   }
 
-  private static void requireFloats(String name, StoredTensor tensor) throws RefusedException {
-    if (!tensor.dtype().equals("F32")) {
-      throw new RefusedException(name + " is " + tensor.dtype() + ", supported is F32");
+  private static void requireType(String name, StoredTensor tensor, String dtype)
+      throws RefusedException {
+    if (!tensor.dtype().equals(dtype)) {
+      throw new RefusedException("%s is %s, not %s".formatted(name, tensor.dtype(), dtype));
     }
   }
 
   private static void requireShape(String name, StoredTensor tensor, long[] shape)
       throws RefusedException {
-    requireFloats(name, tensor);
     if (!Arrays.equals(tensor.shape(), shape)) {
       throw new RefusedException(
           "%s has shape %s, not %s"

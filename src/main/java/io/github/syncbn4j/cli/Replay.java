@@ -1,5 +1,6 @@
 package io.github.syncbn4j.cli;
 
+import io.github.syncbn4j.Adjustment;
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.DeviceTensor;
 import io.github.syncbn4j.ForwardPass;
@@ -10,6 +11,7 @@ import io.github.syncbn4j.state.StoredTensor;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -57,13 +59,11 @@ final class Replay {
   static Map<String, StoredTensor> run(
       Recording recording, ReplicaGroup group, Consumer<String> heading) {
     ReplayCase recorded = recording.recorded();
-    try (SyncBatchNormalization layer =
-        SyncBatchNormalization.builder(group, recording.channels())
-            .momentum(recorded.momentum())
-            .epsilon(recorded.epsilon())
-            .center(recorded.center())
-            .scale(recorded.scale())
-            .build()) {
+    try (SyncBatchNormalization layer = layer(recording, group)) {
+      if (layer.dtype() != recorded.dtype()) {
+        throw new IllegalArgumentException(
+            "config.dtype is %s, but dtype is %s".formatted(layer.dtype(), recorded.dtype()));
+      }
       Replay replay = new Replay(recording, group, layer, heading);
       replay.setVariables();
       for (int step = 0; step < recorded.training().size(); step++) {
@@ -73,21 +73,47 @@ final class Replay {
     }
   }
 
-  private void setVariables() {
-    for (String name : recording.variables()) {
-      for (Replica replica : group.replicas()) {
-        variable(name, replica).copyFromHost(recording.initial(name).data());
-      }
-    }
+  private static SyncBatchNormalization layer(Recording recording, ReplicaGroup group) {
+    ReplayCase recorded = recording.recorded();
+    SyncBatchNormalization.Builder builder =
+        SyncBatchNormalization.builder(group).dtype(recorded.dtype()).config(recorded.config());
+    recorded
+        .adjustment()
+        .ifPresent(
+            factors ->
+                builder.adjustment(
+                    (replica, shape) ->
+                        new Adjustment.Factors(
+                            tensor(replica, recorded.dtype().ofParameters(), factors.scale()),
+                            tensor(replica, recorded.dtype().ofParameters(), factors.bias()))));
+    return builder.build(recording.x(0, 0).shape());
   }
 
-  private DeviceTensor variable(String name, Replica replica) {
-    return switch (name) {
-      case "gamma" -> layer.gamma(replica);
-      case "beta" -> layer.beta(replica);
-      case "moving_mean" -> layer.movingMean(replica);
-      default -> layer.movingVariance(replica);
-    };
+  /** The group's to close: a step of a recording takes little. */
+  private static DeviceTensor tensor(Replica replica, DType dtype, ReplayCase.Array array) {
+    DeviceTensor tensor = replica.allocate(dtype, array.shape());
+    tensor.copyFromHost(array.values());
+    return tensor;
+  }
+
+  private void setVariables() {
+    for (Replica replica : group.replicas()) {
+      layer
+          .variables(replica)
+          .forEach(
+              (name, variable) -> {
+                StoredTensor initial = recording.initial(name);
+                if (!Arrays.equals(initial.shape(), variable.shape())) {
+                  throw new IllegalArgumentException(
+                      "initial.%s has shape %s, not %s"
+                          .formatted(
+                              name,
+                              Arrays.toString(initial.shape()),
+                              Arrays.toString(variable.shape())));
+                }
+                variable.copyFromHost(initial.data());
+              });
+    }
   }
 
   private void step(int step, boolean training) {
@@ -96,13 +122,16 @@ final class Replay {
     try {
       List<DeviceTensor> x = new ArrayList<>();
       List<DeviceTensor> y = new ArrayList<>();
+      List<DeviceTensor> mask = new ArrayList<>();
       for (Replica replica : group.replicas()) {
         StoredTensor input = recording.x(step, replica.rank());
-        x.add(tensor(replica, input, opened));
+        x.add(tensor(replica, layer.dtype(), input, opened));
         y.add(nan(replica, input.shape(), opened));
+        StoredTensor counted = recording.mask(step, replica.rank());
+        mask.add(counted == null ? null : tensor(replica, DType.BOOL, counted, opened));
       }
       heading.accept("step " + step + " forward " + kind);
-      try (ForwardPass pass = layer.forward(x, y, training)) {
+      try (ForwardPass pass = layer.forward(x, y, null, mask, training)) {
         keepAll(step, "y", y);
         keepState(step);
         if (recording.hasGradients(step)) {
@@ -120,11 +149,14 @@ final class Replay {
     List<DeviceTensor> dx = new ArrayList<>();
     for (Replica replica : group.replicas()) {
       StoredTensor input = recording.dy(step, replica.rank());
-      dy.add(tensor(replica, input, opened));
+      dy.add(tensor(replica, layer.dtype(), input, opened));
       dx.add(nan(replica, input.shape(), opened));
     }
     layer.backward(pass, dy, dx);
     keepAll(step, "dx", dx);
+    if (!layer.isTrainable()) {
+      return;
+    }
     if (recording.recorded().scale()) {
       keepAll(step, "gamma_grad", group.replicas().stream().map(layer::gammaGradient).toList());
     }
@@ -134,27 +166,21 @@ final class Replay {
   }
 
   private static DeviceTensor tensor(
-      Replica replica, StoredTensor values, List<DeviceTensor> opened) {
-    DeviceTensor tensor = replica.allocate(DType.FLOAT32, values.shape());
+      Replica replica, DType dtype, StoredTensor values, List<DeviceTensor> opened) {
+    DeviceTensor tensor = replica.allocate(dtype, values.shape());
     opened.add(tensor);
     tensor.copyFromHost(values.data());
     return tensor;
   }
 
   /** An output to be: an element that no kernel writes stays NaN. */
-  private static DeviceTensor nan(Replica replica, long[] shape, List<DeviceTensor> opened) {
-    DeviceTensor tensor = replica.allocate(DType.FLOAT32, shape);
+  private DeviceTensor nan(Replica replica, long[] shape, List<DeviceTensor> opened) {
+    DeviceTensor tensor = replica.allocate(layer.dtype(), shape);
     opened.add(tensor);
-    ByteBuffer values = floats(tensor);
-    while (values.hasRemaining()) {
-      values.putFloat(Float.NaN);
-    }
-    tensor.copyFromHost(values.flip());
+    double[] values = new double[Math.toIntExact(tensor.elements())];
+    Arrays.fill(values, Double.NaN);
+    tensor.copyFromHost(values);
     return tensor;
-  }
-
-  private static ByteBuffer floats(DeviceTensor tensor) {
-    return ByteBuffer.allocate(Math.toIntExact(tensor.bytes())).order(ByteOrder.LITTLE_ENDIAN);
   }
 
   private void keepAll(int step, String name, List<DeviceTensor> tensors) {
@@ -164,9 +190,11 @@ final class Replay {
   }
 
   private void keepState(int step) {
-    for (String name : List.of("moving_mean", "moving_variance")) {
+    for (String name : recording.recorded().state()) {
       List<StoredTensor> copies =
-          group.replicas().stream().map(replica -> stored(variable(name, replica))).toList();
+          group.replicas().stream()
+              .map(replica -> stored(layer.variables(replica).get(name)))
+              .toList();
       requireSameBits(Recording.state(step, name), copies);
       produced.put(Recording.state(step, name), copies.get(0));
     }
@@ -185,8 +213,9 @@ final class Replay {
   }
 
   private static StoredTensor stored(DeviceTensor tensor) {
-    ByteBuffer values = floats(tensor);
+    ByteBuffer values =
+        ByteBuffer.allocate(Math.toIntExact(tensor.bytes())).order(ByteOrder.LITTLE_ENDIAN);
     tensor.copyToHost(values);
-    return new StoredTensor("F32", tensor.shape(), values);
+    return new StoredTensor(Dtypes.stored(tensor.dtype()), tensor.shape(), values);
   }
 }

@@ -7,42 +7,61 @@ import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import io.github.syncbn4j.DType;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.function.Predicate;
+import java.util.stream.Stream;
 
 /**
- * The {@code case} of a recording: what layer it is of, and its steps. Only what this version of
- * the library can do gets this far; everything else is refused by its key.
+ * The {@code case} of a recording: what layer it is of, and its steps. A key that is not known is
+ * refused by its name; the layer's own options are the layer's to judge.
  *
  * @param name of the case; empty if the recording has none
- * @param axis the layer's axis as recorded; -1 is the last
+ * @param dtype of x, y and their gradients
+ * @param config the layer's arguments as JSON, without the adjustment
+ * @param scale whether there is a gamma
+ * @param center whether there is a beta
+ * @param renorm whether there are the statistics of batch renormalization
+ * @param trainable whether the parameters have gradients
+ * @param adjustment constants, if there are some
  * @param training of each step
  * @param tolerance empty if the recording has none
  * @param stateTolerance for the moving statistics
  */
 record ReplayCase(
     String name,
-    int axis,
-    double momentum,
-    double epsilon,
-    boolean center,
+    DType dtype,
+    String config,
     boolean scale,
+    boolean center,
+    boolean renorm,
+    boolean trainable,
+    Optional<Adjusted> adjustment,
     int replicas,
     List<Boolean> training,
     Optional<Tolerance> tolerance,
     Optional<Tolerance> stateTolerance) {
+
+  /** Factors of an adjustment, which broadcast against x. */
+  record Adjusted(Array scale, Array bias) {}
+
+  /** A nested JSON array of numbers, or a number alone, in row-major order. */
+  record Array(long[] shape, double[] values) {}
 
   private static final int MAX_REPLICAS = 1024;
   private static final int MAX_DEPTH = 32;
 
   private static final Set<String> CASE_KEYS =
       Set.of("name", "source", "note", "config", "dtype", "replicas", "steps", "tolerance");
-  private static final Set<String> CONFIG_KEYS =
-      Set.of("axis", "momentum", "epsilon", "center", "scale", "trainable");
+
+  private static final List<String> STATE = List.of("moving_mean", "moving_variance");
+  private static final List<String> RENORM_STATE =
+      List.of("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev");
 
   private static final JsonMapper JSON =
       JsonMapper.builder(
@@ -70,7 +89,7 @@ record ReplayCase(
     requireObject(root, "case");
     JsonNode config = root.has("config") ? root.get("config") : JSON.createObjectNode();
     requireObject(config, "config");
-    refuseUnsupported(root, config);
+    requireKnownKeys(root, CASE_KEYS, "case.");
     Optional<Tolerance> tolerance = Optional.empty();
     Optional<Tolerance> state = Optional.empty();
     if (root.has("tolerance")) {
@@ -81,58 +100,100 @@ record ReplayCase(
               ? Optional.of(tolerance(node.get("state"), "tolerance.state", Set.of("rtol", "atol")))
               : tolerance;
     }
+    Optional<Adjusted> adjustment = adjustment(config);
+    ObjectNode options = config.deepCopy();
+    options.remove("adjustment");
     return new ReplayCase(
         root.path("name").asText(""),
-        axis(config),
-        number(config, "config.", "momentum", 0.99),
-        number(config, "config.", "epsilon", 1e-3),
-        flag(config, "center"),
-        flag(config, "scale"),
+        dtype(root),
+        options.toString(),
+        flag(config, "scale", true),
+        flag(config, "center", true),
+        flag(config, "renorm", false),
+        flag(config, "trainable", true),
+        adjustment,
         replicas(root),
         steps(root),
         tolerance,
         state);
   }
 
-  private static void refuseUnsupported(JsonNode root, JsonNode config) throws RefusedException {
+  /** Names of the layer's variables that a recording has first values of, in Keras' order. */
+  List<String> variables() {
+    return Stream.concat(
+            Stream.of("gamma", "beta").filter(name -> name.equals("gamma") ? scale : center),
+            state().stream())
+        .toList();
+  }
+
+  /** Names of the moving statistics. */
+  List<String> state() {
+    return renorm ? RENORM_STATE : STATE;
+  }
+
+  private static void requireKnownKeys(JsonNode node, Set<String> known, String where)
+      throws RefusedException {
     List<String> reasons = new ArrayList<>();
-    unknownKeys(root, CASE_KEYS, "case.", reasons);
-    unknownKeys(config, CONFIG_KEYS, "config.", reasons);
-    if (!"float32".equals(root.path("dtype").textValue())) {
-      reasons.add("dtype " + shown(root.path("dtype")) + " is not supported (only float32)");
-    }
-    if (config.has("trainable")
-        && !config.get("trainable").equals(JSON.getNodeFactory().booleanNode(true))) {
-      reasons.add(
-          "config.trainable " + shown(config.get("trainable")) + " is not supported (only true)");
+    for (Map.Entry<String, JsonNode> field : node.properties()) {
+      if (!known.contains(field.getKey())) {
+        reasons.add(where + field.getKey() + " " + shown(field.getValue()) + " is not supported");
+      }
     }
     if (!reasons.isEmpty()) {
       throw new RefusedException(String.join("; ", reasons));
     }
   }
 
-  private static void unknownKeys(
-      JsonNode node, Set<String> known, String where, List<String> reasons) {
-    for (Map.Entry<String, JsonNode> field : node.properties()) {
-      if (!known.contains(field.getKey())) {
-        reasons.add(where + field.getKey() + " " + shown(field.getValue()) + " is not supported");
+  private static DType dtype(JsonNode root) throws RefusedException {
+    String name = root.path("dtype").textValue();
+    for (DType dtype : DType.values()) {
+      if (dtype.isFloatingPoint() && dtype.toString().equals(name)) {
+        return dtype;
       }
     }
+    throw new RefusedException("dtype " + shown(root.path("dtype")) + " is not supported");
   }
 
-  private static int axis(JsonNode config) throws RefusedException {
-    JsonNode axis = config.path("axis");
-    if (axis.isMissingNode()) {
-      return -1;
+  private static Optional<Adjusted> adjustment(JsonNode config) throws RefusedException {
+    JsonNode node = config.path("adjustment");
+    if (node.isMissingNode() || node.isNull()) {
+      return Optional.empty();
     }
-    if (axis.isArray() && axis.size() == 1) {
-      axis = axis.get(0);
+    requireObject(node, "config.adjustment");
+    requireKnownKeys(node, Set.of("scale", "bias"), "config.adjustment.");
+    return Optional.of(new Adjusted(array(node, "scale"), array(node, "bias")));
+  }
+
+  private static Array array(JsonNode adjustment, String key) throws RefusedException {
+    List<Long> shape = new ArrayList<>();
+    for (JsonNode node = adjustment.path(key); node.isArray(); node = node.path(0)) {
+      shape.add((long) node.size());
     }
-    if (!axis.isInt()) {
+    List<Double> values = new ArrayList<>();
+    if (!collect(adjustment.path(key), shape, 0, values)) {
       throw new RefusedException(
-          "config.axis " + shown(axis) + " is not supported (only the last)");
+          "config.adjustment.%s must be finite numbers in arrays of equal lengths, not %s"
+              .formatted(key, shown(adjustment.path(key))));
     }
-    return axis.intValue();
+    return new Array(
+        shape.stream().mapToLong(Long::longValue).toArray(),
+        values.stream().mapToDouble(Double::doubleValue).toArray());
+  }
+
+  private static boolean collect(JsonNode node, List<Long> shape, int depth, List<Double> values) {
+    if (depth == shape.size()) {
+      values.add(node.doubleValue());
+      return node.isNumber() && Double.isFinite(node.doubleValue());
+    }
+    if (node.size() != shape.get(depth)) {
+      return false;
+    }
+    for (JsonNode element : node) {
+      if (!collect(element, shape, depth + 1, values)) {
+        return false;
+      }
+    }
+    return true;
   }
 
   private static int replicas(JsonNode root) throws RefusedException {
@@ -153,11 +214,7 @@ record ReplayCase(
     for (JsonNode step : steps) {
       String where = "steps[" + training.size() + "]";
       requireObject(step, where);
-      List<String> reasons = new ArrayList<>();
-      unknownKeys(step, Set.of("training"), where + ".", reasons);
-      if (!reasons.isEmpty()) {
-        throw new RefusedException(String.join("; ", reasons));
-      }
+      requireKnownKeys(step, Set.of("training"), where + ".");
       if (!step.path("training").isBoolean()) {
         throw new RefusedException(
             where + ".training must be true or false, not " + shown(step.path("training")));
@@ -170,11 +227,7 @@ record ReplayCase(
   private static Tolerance tolerance(JsonNode node, String where, Set<String> keys)
       throws RefusedException {
     requireObject(node, where);
-    List<String> reasons = new ArrayList<>();
-    unknownKeys(node, keys, where + ".", reasons);
-    if (!reasons.isEmpty()) {
-      throw new RefusedException(String.join("; ", reasons));
-    }
+    requireKnownKeys(node, keys, where + ".");
     double rtol = number(node, where + ".", "rtol", Double.NaN);
     double atol = number(node, where + ".", "atol", Double.NaN);
     if (!(rtol >= 0) || !(atol >= 0)) {
@@ -195,10 +248,11 @@ record ReplayCase(
     return value.doubleValue();
   }
 
-  private static boolean flag(JsonNode config, String key) throws RefusedException {
+  private static boolean flag(JsonNode config, String key, boolean fallback)
+      throws RefusedException {
     JsonNode value = config.path(key);
     if (value.isMissingNode()) {
-      return true;
+      return fallback;
     }
     if (!value.isBoolean()) {
       throw new RefusedException("config." + key + " must be true or false, not " + shown(value));

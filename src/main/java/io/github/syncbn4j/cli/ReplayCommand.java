@@ -38,8 +38,8 @@ import picocli.CommandLine.Spec;
           + " with the reason, for a file that is damaged or outside what is supported. The last"
           + " line, 'N of M cases within tolerance', counts all files but those that merely ran.",
       "",
-      "Supported: float32, channels in the last dimension; config keys momentum, epsilon, center,"
-          + " scale."
+      "Config keys are those of Keras' get_config, and running_variance, activation and"
+          + " adjustment."
     },
     footer = {
       "",

@@ -2,6 +2,7 @@ package io.github.syncbn4j.device;
 
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_copy_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import org.bytedeco.javacpp.Pointer;
@@ -9,9 +10,9 @@ import org.bytedeco.javacpp.Pointer;
 /**
  * One replica's device: its memory, its stream and its kernels.
  *
- * <p>The four kernels and {@link #zero} are enqueued on {@link #stream()} and return at once on a
- * GPU; on the CPU they have run when they return. Everything else says when it waits. A device is
- * used by one thread at a time. Failing calls throw {@link DeviceException}.
+ * <p>The kernels and {@link #zero} are enqueued on {@link #stream()} and return at once on a GPU;
+ * on the CPU they have run when they return. Everything else says when it waits. A device is used
+ * by one thread at a time. Failing calls throw {@link DeviceException}.
  */
 public interface Device {
   /** Short and stable, as in {@code cpu:0} or {@code gpu:1}: the kind and the ordinal. */
@@ -64,4 +65,7 @@ public interface Device {
 
   /** Enqueues {@code syncbn_*_backward_input}. */
   void backwardInput(syncbn_backward_input_args args);
+
+  /** Enqueues {@code syncbn_*_copy}. */
+  void copy(syncbn_copy_args args);
 }

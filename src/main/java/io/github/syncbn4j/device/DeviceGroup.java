@@ -5,8 +5,9 @@ import java.util.List;
 /**
  * The devices of a group's replicas in this process, in rank order, and what connects them.
  *
- * <p>Threads: {@link #exchange} is called by one thread with the rows of all replicas, or by one
- * thread a replica with its own. {@link #abort} may be called by any thread at any time.
+ * <p>Threads: {@link #exchange} and {@link #run} are called by one thread with the parts of all
+ * replicas, or by one thread a replica with its own. {@link #abort} may be called by any thread at
+ * any time.
  */
 public interface DeviceGroup extends AutoCloseable {
   List<Device> devices();
@@ -26,6 +27,17 @@ public interface DeviceGroup extends AutoCloseable {
 
   /** The native call that {@link #exchange} makes for each replica, for traces and messages. */
   String exchangeCall();
+
+  /**
+   * Enqueues a collective over tensors, in place. Every replica of the group has to come with a
+   * part that {@linkplain Collective#matches matches}; waits and fails as {@link #exchange}.
+   *
+   * @param parts of those replicas that this thread drives
+   */
+  void run(Collective[] parts);
+
+  /** The native call that {@link #run} makes for a part, for traces. */
+  String callOf(Collective part);
 
   /**
    * Gives up what is under way and everything after it: waiting replicas are released, their rows

@@ -2,6 +2,7 @@ package io.github.syncbn4j.device;
 
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_copy_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.util.List;
@@ -39,6 +40,25 @@ public final class TracedDeviceGroup implements DeviceGroup {
       }
     }
     group.exchange(rows);
+  }
+
+  @Override
+  public void run(Collective[] parts) {
+    for (Collective part : parts) {
+      trace.accept(
+          "%-6s %s, %d elements of %d bytes in place"
+              .formatted(
+                  devices.get(part.rank()).id(),
+                  group.callOf(part),
+                  part.elements(),
+                  part.elementBytes()));
+    }
+    group.run(parts);
+  }
+
+  @Override
+  public String callOf(Collective part) {
+    return group.callOf(part);
   }
 
   @Override
@@ -84,6 +104,12 @@ public final class TracedDeviceGroup implements DeviceGroup {
     public void backwardInput(syncbn_backward_input_args args) {
       kernel("backward_input", args.outer(), args.channels(), args.inner());
       device.backwardInput(args);
+    }
+
+    @Override
+    public void copy(syncbn_copy_args args) {
+      trace.accept("%-6s kernel copy".formatted(device.id()));
+      device.copy(args);
     }
 
     @Override

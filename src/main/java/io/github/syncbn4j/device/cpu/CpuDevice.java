@@ -10,6 +10,7 @@ import io.github.syncbn4j.device.natives.CpuKernels;
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
 import io.github.syncbn4j.device.natives.syncbn_control;
+import io.github.syncbn4j.device.natives.syncbn_copy_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import org.bytedeco.javacpp.BytePointer;
@@ -138,6 +139,11 @@ final class CpuDevice implements Device {
   @Override
   public void backwardInput(syncbn_backward_input_args args) {
     check(CpuKernels.syncbn_cpu_backward_input(args), "syncbn_cpu_backward_input");
+  }
+
+  @Override
+  public void copy(syncbn_copy_args args) {
+    check(CpuKernels.syncbn_cpu_copy(args), "syncbn_cpu_copy");
   }
 
   private void check(int status, String call) {

@@ -1,5 +1,6 @@
 package io.github.syncbn4j.device.cpu;
 
+import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
@@ -16,7 +17,8 @@ import java.util.stream.IntStream;
 public final class CpuDeviceGroup implements DeviceGroup {
   private final long pool;
   private final List<Device> devices;
-  private final RowExchange exchange;
+  private final Meeting<Rows> exchanges;
+  private final Meeting<Collective> collectives;
   private boolean closed;
 
   /**
@@ -41,7 +43,15 @@ public final class CpuDeviceGroup implements DeviceGroup {
     this.pool = handle[0];
     this.devices =
         IntStream.range(0, replicas).<Device>mapToObj(rank -> new CpuDevice(rank, pool)).toList();
-    this.exchange = new RowExchange(replicas);
+    this.exchanges =
+        new Meeting<>(
+            new Rows[replicas], Rows::rank, CpuDeviceGroup::conflict, HostCollectives::copyRows);
+    this.collectives =
+        new Meeting<>(
+            new Collective[replicas],
+            Collective::rank,
+            CpuDeviceGroup::conflict,
+            HostCollectives::run);
   }
 
   /** Compiler and instruction sets of libsyncbn_cpu.so. */
@@ -56,7 +66,7 @@ public final class CpuDeviceGroup implements DeviceGroup {
 
   @Override
   public void exchange(Rows[] rows) throws CollectiveException {
-    exchange.exchange(rows);
+    exchanges.meet(rows);
   }
 
   @Override
@@ -65,15 +75,40 @@ public final class CpuDeviceGroup implements DeviceGroup {
   }
 
   @Override
+  public void run(Collective[] parts) {
+    collectives.meet(parts);
+  }
+
+  @Override
+  public String callOf(Collective part) {
+    return part.isSum() ? "sum" : "broadcast";
+  }
+
+  private static String conflict(Rows mine, Rows other) {
+    return mine.length() == other.length()
+        ? null
+        : "rank %d came with rows of %d doubles, rank %d with %d: they are at different layers or steps"
+            .formatted(mine.rank(), mine.length(), other.rank(), other.length());
+  }
+
+  private static String conflict(Collective mine, Collective other) {
+    return mine.matches(other)
+        ? null
+        : "rank %d came with a %s, rank %d with a %s"
+            .formatted(mine.rank(), mine, other.rank(), other);
+  }
+
+  @Override
   public void abort() {
-    exchange.abort();
+    exchanges.abort();
+    collectives.abort();
   }
 
   @Override
   public synchronized void close() {
     if (!closed) {
       closed = true;
-      exchange.abort();
+      abort();
       CpuDevice.check("cpu", CpuKernels.syncbn_cpu_pool_destroy(pool), "syncbn_cpu_pool_destroy");
     }
   }

@@ -11,6 +11,7 @@ import io.github.syncbn4j.device.natives.CudaKernels;
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
 import io.github.syncbn4j.device.natives.syncbn_control;
+import io.github.syncbn4j.device.natives.syncbn_copy_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.util.List;
@@ -211,6 +212,14 @@ final class CudaDevice implements Device {
     int status = CudaKernels.syncbn_cuda_backward_input(args);
     leave(previous);
     checkKernel(status, "syncbn_cuda_backward_input");
+  }
+
+  @Override
+  public void copy(syncbn_copy_args args) {
+    int previous = enter();
+    int status = CudaKernels.syncbn_cuda_copy(args);
+    leave(previous);
+    checkKernel(status, "syncbn_cuda_copy");
   }
 
   /** Releases stream and control words. The stream must be idle or its collectives aborted. */

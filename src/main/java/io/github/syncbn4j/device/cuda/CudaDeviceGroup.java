@@ -1,6 +1,7 @@
 package io.github.syncbn4j.device.cuda;
 
 import io.github.syncbn4j.device.Cleanup;
+import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceGroup;
@@ -52,6 +53,18 @@ public final class CudaDeviceGroup implements DeviceGroup {
   @Override
   public String exchangeCall() {
     return nccl == null ? null : "ncclAllReduce";
+  }
+
+  @Override
+  public void run(Collective[] parts) {
+    if (nccl != null) {
+      nccl.run(parts);
+    }
+  }
+
+  @Override
+  public String callOf(Collective part) {
+    return part.isSum() ? "ncclAllReduce" : "ncclBroadcast";
   }
 
   @Override

@@ -1,8 +1,11 @@
 package io.github.syncbn4j.device.cuda;
 
+import io.github.syncbn4j.device.Address;
 import io.github.syncbn4j.device.Cleanup;
+import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Rows;
+import io.github.syncbn4j.device.natives.CudaKernels;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -13,6 +16,7 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
+import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.nccl;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
@@ -35,6 +39,8 @@ final class NcclClique {
 
   private static final Duration CALL_GRACE = Duration.ofMillis(50);
 
+  private final Enqueue<Rows> allReduceRows = new AllReduceRows();
+  private final Enqueue<Collective> collective = new OfTensor();
   private final List<CudaDevice> devices;
   private final ncclComm[] communicators;
 
@@ -45,7 +51,7 @@ final class NcclClique {
   private final PointerPointer<ncclComm> handles;
 
   /**
-   * Threads in {@link #allReduce}: a communicator is freed under none of them, if they leave in
+   * Threads in {@link #enqueueAll}: a communicator is freed under none of them, if they leave in
    * time.
    */
   private final AtomicInteger callsUnderWay = new AtomicInteger();
@@ -79,34 +85,48 @@ final class NcclClique {
     }
   }
 
+  /** Enqueues the sum of the replicas' rows. */
   void allReduce(Rows[] rows) {
+    enqueueAll(rows, allReduceRows);
+  }
+
+  /** Enqueues a collective over tensors. */
+  void run(Collective[] parts) {
+    enqueueAll(parts, collective);
+  }
+
+  private <T> void enqueueAll(T[] parts, Enqueue<T> call) {
     callsUnderWay.incrementAndGet();
     try {
       if (!usable) {
         throw new CollectiveException("the communicators were aborted");
       }
-      enqueueAll(rows);
+      if (parts.length == 1) {
+        enqueueOne(parts[0], call);
+      } else {
+        enqueueGroup(parts, call);
+      }
     } finally {
       callsUnderWay.decrementAndGet();
     }
   }
 
-  private void enqueueAll(Rows[] rows) {
-    if (rows.length == 1) {
-      CudaDevice device = devices.get(rows[0].rank());
-      int previous = device.enter();
-      try {
-        enqueue(rows[0]);
-      } finally {
-        device.leave(previous);
-      }
-      return;
+  private <T> void enqueueOne(T part, Enqueue<T> call) {
+    CudaDevice device = devices.get(call.rank(part));
+    int previous = device.enter();
+    try {
+      enqueue(part, call);
+    } finally {
+      device.leave(previous);
     }
+  }
+
+  private <T> void enqueueGroup(T[] parts, Enqueue<T> call) {
     Nccl.check("nccl", nccl.ncclGroupStart(), "ncclGroupStart", null);
     RuntimeException refused = null;
     try {
-      for (Rows mine : rows) {
-        enqueue(mine);
+      for (T part : parts) {
+        enqueue(part, call);
       }
     } catch (RuntimeException e) {
       refused = e;
@@ -119,19 +139,81 @@ final class NcclClique {
     Nccl.check("nccl", result, "ncclGroupEnd", null);
   }
 
-  private void enqueue(Rows mine) {
-    ncclComm communicator = communicators[mine.rank()];
-    CudaDevice device = devices.get(mine.rank());
-    int result =
-        nccl.ncclAllReduce(
-            mine.buffer(),
-            mine.buffer(),
-            mine.elements(),
-            nccl.ncclFloat64,
-            nccl.ncclSum,
-            communicator,
-            device.streamPointer());
-    Nccl.check(device.id(), result, "ncclAllReduce", communicator);
+  private <T> void enqueue(T part, Enqueue<T> call) {
+    ncclComm communicator = communicators[call.rank(part)];
+    CudaDevice device = devices.get(call.rank(part));
+    int result = call.enqueue(part, communicator, device.streamPointer());
+    Nccl.check(device.id(), result, call.name(part), communicator);
+  }
+
+  /** A collective call of one rank. Made once each, so that a step makes nothing. */
+  private interface Enqueue<T> {
+    int rank(T part);
+
+    int enqueue(T part, ncclComm communicator, CUstream_st stream);
+
+    String name(T part);
+  }
+
+  private static final class AllReduceRows implements Enqueue<Rows> {
+    @Override
+    public int rank(Rows part) {
+      return part.rank();
+    }
+
+    @Override
+    public int enqueue(Rows part, ncclComm communicator, CUstream_st stream) {
+      return nccl.ncclAllReduce(
+          part.buffer(),
+          part.buffer(),
+          part.elements(),
+          nccl.ncclFloat64,
+          nccl.ncclSum,
+          communicator,
+          stream);
+    }
+
+    @Override
+    public String name(Rows part) {
+      return "ncclAllReduce";
+    }
+  }
+
+  private static final class OfTensor implements Enqueue<Collective> {
+    @Override
+    public int rank(Collective part) {
+      return part.rank();
+    }
+
+    @Override
+    public int enqueue(Collective part, ncclComm communicator, CUstream_st stream) {
+      Address buffer = new Address(part.address());
+      return part.isSum()
+          ? nccl.ncclAllReduce(
+              buffer,
+              buffer,
+              part.elements(),
+              type(part.dtype()),
+              nccl.ncclSum,
+              communicator,
+              stream)
+          : nccl.ncclBroadcast(
+              buffer, buffer, part.bytes(), nccl.ncclUint8, part.root(), communicator, stream);
+    }
+
+    private static int type(int dtype) {
+      return switch (dtype) {
+        case CudaKernels.SYNCBN_FLOAT64 -> nccl.ncclFloat64;
+        case CudaKernels.SYNCBN_FLOAT32 -> nccl.ncclFloat32;
+        case CudaKernels.SYNCBN_FLOAT16 -> nccl.ncclFloat16;
+        default -> nccl.ncclBfloat16;
+      };
+    }
+
+    @Override
+    public String name(Collective part) {
+      return part.isSum() ? "ncclAllReduce" : "ncclBroadcast";
+    }
   }
 
   /**

@@ -12,7 +12,8 @@ final class Abi {
           "syncbn_stats_args",
           "syncbn_normalize_args",
           "syncbn_backward_reduce_args",
-          "syncbn_backward_input_args");
+          "syncbn_backward_input_args",
+          "syncbn_copy_args");
 
   private static final List<String> FUNCTIONS =
       List.of(
@@ -25,7 +26,8 @@ final class Abi {
           "stats",
           "normalize",
           "backward_reduce",
-          "backward_input");
+          "backward_input",
+          "copy");
 
   private Abi() {}
 

@@ -1,39 +1,54 @@
 package io.github.syncbn4j.device.cpu;
 
-import io.github.syncbn4j.device.Address;
 import io.github.syncbn4j.device.CollectiveException;
-import io.github.syncbn4j.device.Rows;
 import java.util.Arrays;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
-import org.bytedeco.javacpp.Pointer;
+import java.util.function.BiFunction;
+import java.util.function.Consumer;
+import java.util.function.ToIntFunction;
 
 /**
- * A meeting of all replicas of one process. The last to come copies every replica's row to all
- * others, which is what a sum of the zero-filled buffers gives, and lets them go on.
+ * A meeting of all replicas of one process, again and again. The last to come does the work for all
+ * and lets them go on.
+ *
+ * @param <T> what a replica brings
  */
-final class RowExchange {
+final class Meeting<T> {
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition over = lock.newCondition();
-  private final Rows[] present;
+  private final T[] present;
+  private final ToIntFunction<T> rank;
+  private final BiFunction<T, T, String> conflict;
+  private final Consumer<T[]> work;
   private int missing;
   private long meeting;
   private String failure;
 
-  RowExchange(int replicas) {
-    this.present = new Rows[replicas];
-    this.missing = replicas;
+  /**
+   * @param present a place for each replica, all null
+   * @param conflict why two parts are not of one call; null if they are
+   * @param work on all parts, in rank order
+   */
+  Meeting(
+      T[] present, ToIntFunction<T> rank, BiFunction<T, T, String> conflict, Consumer<T[]> work) {
+    this.present = present;
+    this.rank = rank;
+    this.conflict = conflict;
+    this.work = work;
+    this.missing = present.length;
   }
 
-  void exchange(Rows[] rows) {
+  /** Brings the parts of some replicas, and waits for the others. */
+  void meet(T[] parts) {
     lock.lock();
     try {
       requireUsable();
-      for (Rows mine : rows) {
+      for (T mine : parts) {
         arrive(mine);
       }
       if (missing == 0) {
-        copyToAll();
+        work.accept(present);
         Arrays.fill(present, null);
         missing = present.length;
         meeting++;
@@ -58,19 +73,18 @@ final class RowExchange {
     }
   }
 
-  private void arrive(Rows mine) {
-    if (present[mine.rank()] != null) {
-      throw fail(
-          "rank " + mine.rank() + " came twice to one exchange: it is driven by two threads");
+  private void arrive(T mine) {
+    int place = rank.applyAsInt(mine);
+    if (present[place] != null) {
+      throw fail("rank " + place + " came twice to one exchange: it is driven by two threads");
     }
-    for (Rows other : present) {
-      if (other != null && other.length() != mine.length()) {
-        throw fail(
-            "rank %d came with rows of %d doubles, rank %d with %d: they are at different layers or steps"
-                .formatted(mine.rank(), mine.length(), other.rank(), other.length()));
+    for (T other : present) {
+      String reason = other == null ? null : conflict.apply(mine, other);
+      if (reason != null) {
+        throw fail(reason);
       }
     }
-    present[mine.rank()] = mine;
+    present[place] = mine;
     missing--;
   }
 
@@ -94,18 +108,5 @@ final class RowExchange {
     failure = reason;
     over.signalAll();
     return new CollectiveException(reason);
-  }
-
-  private void copyToAll() {
-    for (Rows from : present) {
-      long bytes = from.length() * Double.BYTES;
-      long offset = from.rank() * bytes;
-      Address source = Address.of(from.buffer().address(), offset);
-      for (Rows to : present) {
-        if (to != from) {
-          Pointer.memcpy(Address.of(to.buffer().address(), offset), source, bytes);
-        }
-      }
-    }
   }
 }

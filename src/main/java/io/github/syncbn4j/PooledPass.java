@@ -1,0 +1,131 @@
+package io.github.syncbn4j;
+
+import io.github.syncbn4j.device.Cleanup;
+import io.github.syncbn4j.device.Rows;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Objects;
+
+/**
+ * The memory and the work of a pass, which serve one {@link ForwardPass} after another. All its
+ * parts are of one kind: training or not, with counts per channel or without.
+ */
+final class PooledPass {
+  private final SyncBatchNormalization layer;
+  private final PassPart[] parts;
+  private final Rows[] rows;
+  private final Runnable forward = this::enqueueForward;
+  private final Runnable recompute = this::enqueueRecompute;
+  private final Runnable backward = this::enqueueBackward;
+
+  PooledPass(SyncBatchNormalization layer, List<LayerReplica> members) {
+    this.layer = layer;
+    this.parts = new PassPart[members.size()];
+    this.rows = new Rows[members.size()];
+    try {
+      for (int i = 0; i < parts.length; i++) {
+        parts[i] = new PassPart(members.get(i));
+        rows[i] = parts[i].rows();
+      }
+    } catch (RuntimeException | Error e) {
+      Cleanup.after(e, this::release);
+      throw e;
+    }
+  }
+
+  boolean training() {
+    return parts[0].training();
+  }
+
+  /**
+   * The enqueueing of a forward that the parts are bound for. Made once, so that a step makes
+   * nothing.
+   */
+  Runnable forward() {
+    return forward;
+  }
+
+  /** The enqueueing of a recomputation that the parts are bound for. */
+  Runnable recompute() {
+    return recompute;
+  }
+
+  /** The enqueueing of a backward that the parts are bound for. */
+  Runnable backward() {
+    return backward;
+  }
+
+  private void enqueueForward() {
+    for (PassPart part : parts) {
+      part.startForward();
+    }
+    if (training()) {
+      for (PassPart part : parts) {
+        part.stats();
+      }
+      layer.group().exchange(rows);
+    }
+    for (PassPart part : parts) {
+      part.normalize();
+    }
+  }
+
+  private void enqueueRecompute() {
+    for (PassPart part : parts) {
+      part.startRecompute();
+      part.normalize();
+    }
+  }
+
+  private void enqueueBackward() {
+    for (PassPart part : parts) {
+      part.startBackward();
+      part.backwardReduce();
+    }
+    if (training()) {
+      layer.group().exchange(rows);
+    }
+    for (PassPart part : parts) {
+      part.backwardInput();
+    }
+  }
+
+  PassPart part(int i) {
+    return parts[i];
+  }
+
+  int parts() {
+    return parts.length;
+  }
+
+  SyncBatchNormalization layer() {
+    return layer;
+  }
+
+  /** Where one replica's row has a count for each channel, all have. */
+  void makeOneKind() {
+    for (PassPart part : parts) {
+      if (part.countsChannels()) {
+        for (PassPart other : parts) {
+          other.countChannels();
+        }
+        return;
+      }
+    }
+  }
+
+  /**
+   * Makes sure of the memory of all parts, before a step begins: one that fails for want of memory
+   * then fails nothing.
+   */
+  void reserve() {
+    for (PassPart part : parts) {
+      part.reserve();
+    }
+  }
+
+  void release() {
+    Cleanup.runAll(
+        Arrays.stream(parts).filter(Objects::nonNull).<Runnable>map(p -> p::release).toList());
+  }
+}
