@@ -6,12 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
-class CpuLayerTest extends LayerContract {
-  @Override
-  ReplicaGroup.Builder groupOf(int replicas) {
-    return ReplicaGroup.builder().cpus(replicas);
-  }
-
+class CpuLayerTest extends LayerContract implements Devices.Cpu {
   @Test
   void anyNumberOfThreads_givesTheSameBits() {
     List<Integer> first = null;

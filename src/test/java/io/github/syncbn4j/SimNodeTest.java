@@ -130,6 +130,45 @@ class SimNodeTest {
     }
   }
 
+  /** Masked, packed, with a residual and a ReLU: the memory for it is the pass's, and stays. */
+  @Test
+  void stepsWithEverything_allocateNothing_onceTheMemoryIsThere() {
+    try (ReplicaGroup group = ReplicaGroup.gpus(0)) {
+      SyncBatchNormalization layer =
+          SyncBatchNormalization.builder(group).axis(1, 3).relu(true).build(-1, 3, 4, 5);
+      Replica replica = group.replica(0);
+      List<DeviceTensor> small = List.of(zeros(replica, 2), zeros(replica, 2), zeros(replica, 2));
+      List<DeviceTensor> large = List.of(zeros(replica, 6), zeros(replica, 6), zeros(replica, 6));
+      step(layer, small);
+      step(layer, large);
+      SimNode.resetCalls();
+      for (List<DeviceTensor> tensors : List.of(small, large, small)) {
+        step(layer, tensors);
+      }
+      assertThat(SimNode.calls("cudaLaunchKernelExC")).isPositive();
+      for (String call : List.of("cudaMalloc", "cudaFree", "cudaStreamSynchronize")) {
+        assertThat(SimNode.calls(call)).as(call).isZero();
+      }
+    }
+  }
+
+  private static DeviceTensor zeros(Replica replica, int examples) {
+    DeviceTensor tensor = replica.allocate(DType.FLOAT32, examples, 3, 4, 5);
+    tensor.copyFromHost(new float[examples * 60]);
+    return tensor;
+  }
+
+  private static void step(SyncBatchNormalization layer, List<DeviceTensor> tensors) {
+    DeviceTensor x = tensors.get(0);
+    DeviceTensor y = tensors.get(1);
+    DeviceTensor residual = tensors.get(2);
+    Replica replica = x.replica();
+    DeviceTensor mask = replica.wrap(x.address(), DType.BOOL, x.dimension(0), 3, 4); // all zeros
+    try (ForwardPass pass = layer.forward(replica, x, y, residual, mask, true)) {
+      layer.backward(pass, y, y, residual);
+    }
+  }
+
   @Test
   void callersDevice_isRestored() {
     try (Job job = job(1, 2)) {

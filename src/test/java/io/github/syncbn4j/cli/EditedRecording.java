@@ -28,7 +28,7 @@ final class EditedRecording {
   }
 
   static boolean isInput(String tensor) {
-    return tensor.startsWith("initial.") || tensor.endsWith(".x") || tensor.endsWith(".dy");
+    return tensor.startsWith("initial.") || tensor.matches(".*\\.(x|dy|mask)");
   }
 
   EditedRecording keep(Predicate<String> names) {

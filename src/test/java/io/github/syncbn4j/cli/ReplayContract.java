@@ -13,36 +13,26 @@ import java.util.List;
 import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
-import org.junit.jupiter.params.provider.FieldSource;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** What {@code syncbn replay} does on either device. */
 abstract class ReplayContract {
-  /** The recordings that are within what this version supports. */
-  static final List<String> SUPPORTED =
-      List.of(
-          "channels-last-4-replicas",
-          "channels-last-uneven",
-          "dense-1-replica",
-          "dense-2-replicas",
-          "dense-uneven",
-          "empty-replica",
-          "given-moving-statistics",
-          "hard-constant",
-          "hard-large-values",
-          "hard-offset-1e4",
-          "hard-offset-differs",
-          "no-center",
-          "no-center-no-scale",
-          "no-scale",
-          "one-example-each",
-          "resnet-block",
-          "sequence-axis-last",
-          "volume-axis-last");
+  /** Every recording in the test resources. */
+  static Stream<String> recordings() throws IOException {
+    try (Stream<Path> files = Files.list(EditedRecording.REPLAY)) {
+      return files
+          .map(file -> file.getFileName().toString().replace(".safetensors", ""))
+          .sorted()
+          .toList()
+          .stream();
+    }
+  }
 
   @TempDir Path folder;
 
@@ -61,9 +51,14 @@ abstract class ReplayContract {
     return EditedRecording.REPLAY.resolve(name + ".safetensors");
   }
 
+  @Test
+  void thereAreAllRecordings() throws IOException {
+    assertThat(recordings()).hasSize(34);
+  }
+
   @ParameterizedTest
-  @FieldSource("SUPPORTED")
-  void supportedRecording_isWithinTolerance(String name) {
+  @MethodSource("recordings")
+  void recording_isWithinTolerance(String name) {
     CommandRun run = replay(golden(name));
     assertThat(run.err()).isEmpty();
     assertThat(run.lines()).hasSize(2);
@@ -79,12 +74,15 @@ abstract class ReplayContract {
         new EditedRecording("dense-uneven")
             .keep(EditedRecording::isInput)
             .write(folder.resolve("inputs.safetensors"));
+    Path strange =
+        new EditedRecording("dense-1-replica")
+            .editCase(c -> c.put("layers", 3))
+            .write(folder.resolve("strange.safetensors"));
     Path wrong =
         new EditedRecording("dense-1-replica")
             .set("step.1.replica.0.y", 3, 100)
             .write(folder.resolve("wrong.safetensors"));
-    CommandRun run =
-        replay(golden("no-scale"), wrong, inputs, golden("mask"), folder.resolve("no"));
+    CommandRun run = replay(golden("no-scale"), wrong, inputs, strange, folder.resolve("no"));
     assertThat(run.lines().stream().map(line -> line.split("[ :]+")[0]))
         .containsExactly("ok", "FAIL", "ran", "REFUSED", "REFUSED", "1");
     assertThat(run.lines().get(5)).isEqualTo("1 of 4 cases within tolerance");
@@ -252,7 +250,18 @@ abstract class ReplayContract {
    * What {@code --out} wrote, put beside the inputs, is a recording that is matched bit for bit.
    */
   @ParameterizedTest
-  @ValueSource(strings = {"dense-2-replicas", "empty-replica", "no-center-no-scale"})
+  @ValueSource(
+      strings = {
+        "dense-2-replicas",
+        "empty-replica",
+        "no-center-no-scale",
+        "renorm-2-replicas",
+        "bfloat16",
+        "float64",
+        "mask",
+        "frozen",
+        "adjustment"
+      })
   void out_isARecordingOfTheLayer(String name) throws IOException {
     EditedRecording inputs = new EditedRecording(name).keep(EditedRecording::isInput);
     int outputs = new EditedRecording(name).tensors.size() - inputs.tensors.size();

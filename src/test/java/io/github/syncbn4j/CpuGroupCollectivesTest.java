@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class CpuGroupCollectivesTest extends GroupCollectivesContract implements Devices.Cpu {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class CpuLayerOptionsTest extends LayerOptionsContract implements Devices.Cpu {}

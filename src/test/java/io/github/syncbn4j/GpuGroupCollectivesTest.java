@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuGroupCollectivesTest extends GroupCollectivesContract implements Devices.Gpu {}

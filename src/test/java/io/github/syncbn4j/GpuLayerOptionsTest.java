@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuLayerOptionsTest extends LayerOptionsContract implements Devices.Gpu {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimGroupCollectivesTest extends GroupCollectivesContract implements Devices.Sim {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimLayerOptionsTest extends LayerOptionsContract implements Devices.Sim {}
