@@ -20,6 +20,9 @@ final class LayerReplica implements AutoCloseable {
   private final Map<String, DeviceTensor> variables = new LinkedHashMap<>();
   private final Map<String, DeviceTensor> gradients = new LinkedHashMap<>();
 
+  /** Kept, so that what it gave stays reachable. Null if the state is the layer's own. */
+  private final StateMemory memory;
+
   private long workspace;
   private long updates;
   private PassPool passes;
@@ -27,35 +30,57 @@ final class LayerReplica implements AutoCloseable {
 
   /**
    * @param initial the variables' values by name, in Keras' order
+   * @param memory where the state is; null to start from the initial values in memory of its own
    */
-  LayerReplica(Replica replica, int layerId, LayerConfig config, Map<String, double[]> initial) {
+  LayerReplica(
+      Replica replica,
+      int layerId,
+      LayerConfig config,
+      Map<String, double[]> initial,
+      StateMemory memory) {
     this.replica = replica;
     this.layerId = layerId;
     this.config = config;
+    this.memory = memory;
     Device device = replica.device();
     try {
-      initial.forEach((name, values) -> allocate(variables, name).copyFromHost(values));
+      initial.forEach(
+          (name, values) -> {
+            variables.put(name, memory == null ? allocate() : wrap(name));
+            if (memory == null) {
+              variables.get(name).copyFromHost(values);
+            }
+          });
       for (String name : List.of("gamma", "beta")) {
         if (initial.containsKey(name)) {
-          allocate(gradients, name).copyFromHost(new double[initial.get(name).length]);
+          DeviceTensor gradient = allocate();
+          gradients.put(name, gradient);
+          gradient.copyFromHost(new double[initial.get(name).length]);
         }
       }
       long bytes = device.workspaceBytes(config.channels());
       workspace = device.allocate(bytes);
       device.zero(workspace, bytes);
-      updates = device.allocate(Long.BYTES);
-      device.zero(updates, Long.BYTES);
+      if (memory == null) {
+        updates = device.allocate(Long.BYTES);
+        device.zero(updates, Long.BYTES);
+      } else {
+        updates = memory.address(replica, StateMemory.COUNTED_STEPS, Long.BYTES);
+      }
     } catch (RuntimeException | Error e) {
       Cleanup.after(e, this::close);
       throw e;
     }
   }
 
-  private DeviceTensor allocate(Map<String, DeviceTensor> into, String name) {
-    DeviceTensor variable =
-        replica.allocate(config.dtype().ofParameters(), config.input().parameterShape());
-    into.put(name, variable);
-    return variable;
+  private DeviceTensor allocate() {
+    return replica.allocate(config.dtype().ofParameters(), config.input().parameterShape());
+  }
+
+  private DeviceTensor wrap(String name) {
+    DType dtype = config.dtype().ofParameters();
+    long address = memory.address(replica, name, config.channels() * dtype.bytes());
+    return replica.wrap(address, dtype, config.input().parameterShape());
   }
 
   Replica replica() {
@@ -150,10 +175,10 @@ final class LayerReplica implements AutoCloseable {
     }
     variables.values().forEach(variable -> releases.add(variable::close));
     gradients.values().forEach(gradient -> releases.add(gradient::close));
-    long[] memory = {workspace, updates};
+    long[] owned = {workspace, memory == null ? updates : 0};
     workspace = 0;
     updates = 0;
-    for (long address : memory) {
+    for (long address : owned) {
       releases.add(() -> replica.device().free(address));
     }
     Cleanup.runAll(releases);

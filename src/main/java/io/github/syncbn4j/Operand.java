@@ -14,7 +14,7 @@ final class Operand {
 
   private final Replica replica;
   private final Device device;
-  private final syncbn_copy_args copy = new syncbn_copy_args();
+  private final syncbn_copy_args copy = new syncbn_copy_args().retainReference();
   private DeviceTensor tensor;
   private Layout layout;
   private int elementBytes;

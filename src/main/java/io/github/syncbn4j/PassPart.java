@@ -39,10 +39,14 @@ final class PassPart {
   private final Operand dy;
   private final Operand dx;
   private final Operand dresidual;
-  private final syncbn_stats_args stats = new syncbn_stats_args();
-  private final syncbn_normalize_args normalize = new syncbn_normalize_args();
-  private final syncbn_backward_reduce_args reduce = new syncbn_backward_reduce_args();
-  private final syncbn_backward_input_args input = new syncbn_backward_input_args();
+
+  // Retained, since a scope of the caller's that is open when they are made would end with them.
+  private final syncbn_stats_args stats = new syncbn_stats_args().retainReference();
+  private final syncbn_normalize_args normalize = new syncbn_normalize_args().retainReference();
+  private final syncbn_backward_reduce_args reduce =
+      new syncbn_backward_reduce_args().retainReference();
+  private final syncbn_backward_input_args input =
+      new syncbn_backward_input_args().retainReference();
   private long rowsAddress;
   private long savedAddress;
   private Layout layout;

@@ -81,7 +81,8 @@ public final class SyncBatchNormalization implements AutoCloseable {
   private volatile boolean trainable;
   private volatile boolean closed;
 
-  private SyncBatchNormalization(ReplicaGroup group, LayerConfig config, boolean trainable) {
+  private SyncBatchNormalization(
+      ReplicaGroup group, LayerConfig config, boolean trainable, StateMemory memory) {
     this.group = group;
     this.config = config;
     this.trainable = trainable;
@@ -92,7 +93,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     this.allRanks = new PassPool(this, members);
     try {
       for (Replica replica : group.replicas()) {
-        built.add(new LayerReplica(replica, id, config, initial));
+        built.add(new LayerReplica(replica, id, config, initial, memory));
       }
       group.register(this);
     } catch (RuntimeException | Error e) {
@@ -842,6 +843,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     private Adjustment adjustment;
     private long[] batchInputShape;
     private List<double[]> weights;
+    private StateMemory memory;
 
     private Builder(ReplicaGroup group) {
       this.group = Objects.requireNonNull(group, "group");
@@ -1055,6 +1057,15 @@ public final class SyncBatchNormalization implements AutoCloseable {
     }
 
     /**
+     * Memory of the caller's with the state of every replica, in place of initial values in memory
+     * of the layer's own. Default null: none.
+     */
+    public Builder stateMemory(StateMemory memory) {
+      this.memory = memory;
+      return this;
+    }
+
+    /**
      * Allocates the variables on every replica.
      *
      * @throws IllegalStateException if the channels are not known: see {@link #build(long...)}
@@ -1119,7 +1130,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
               relu,
               adjustment,
               batchInputShape);
-      SyncBatchNormalization layer = new SyncBatchNormalization(group, config, trainable);
+      SyncBatchNormalization layer = new SyncBatchNormalization(group, config, trainable, memory);
       if (weights != null) {
         try {
           layer.setWeights(weights);

@@ -26,7 +26,7 @@ final class CpuDevice implements Device {
 
   private final String id;
   private final long pool;
-  private final syncbn_control control = new syncbn_control();
+  private final syncbn_control control = new syncbn_control().retainReference();
 
   CpuDevice(int rank, long pool) {
     this.id = "cpu:" + rank;

@@ -62,7 +62,7 @@ final class NcclClique {
     Nccl.ensureAvailable();
     this.devices = List.copyOf(devices);
     this.communicators = new ncclComm[devices.size()];
-    this.handles = new PointerPointer<>(new ncclComm[devices.size()]);
+    this.handles = new PointerPointer<>(new ncclComm[devices.size()]).retainReference();
     ncclUniqueId id = new ncclUniqueId();
     Nccl.check(
         "gpu:" + devices.get(0).ordinal(), nccl.ncclGetUniqueId(id), "ncclGetUniqueId", null);
