@@ -1,0 +1,107 @@
+package io.github.syncbn4j.cli.train;
+
+import static org.bytedeco.pytorch.global.torch.cross_entropy_loss;
+
+import io.github.syncbn4j.Replica;
+import java.util.List;
+import java.util.function.IntFunction;
+import org.bytedeco.javacpp.LongPointer;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.Adam;
+import org.bytedeco.pytorch.AdamOptions;
+import org.bytedeco.pytorch.BatchNorm2dImpl;
+import org.bytedeco.pytorch.LongOptional;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorVector;
+
+/**
+ * One replica's copy of the model and its training loop: forward and backward on its own images,
+ * gradients summed over the replicas, then the same update on every replica. Used by the replica's
+ * own thread.
+ */
+final class ReplicaTrainer {
+  static final double LEARNING_RATE = 3e-3;
+
+  private final Digits digits;
+  private final IntFunction<int[]> batches;
+  private final DigitsNet network;
+  private final TensorVector parameters;
+  private final Adam optimizer;
+  private final ModelExchange exchange;
+  private final Scalar replicas;
+
+  /**
+   * @param batches the images that this replica reads, by step
+   */
+  ReplicaTrainer(
+      Replica replica, Digits digits, IntFunction<int[]> batches, List<BatchNorm2dImpl> norms) {
+    this.digits = digits;
+    this.batches = batches;
+    this.network = new DigitsNet(norms);
+    this.parameters = network.parameters();
+    this.optimizer = new Adam(parameters, new AdamOptions(LEARNING_RATE));
+    this.exchange = new ModelExchange(replica, parameters);
+    this.replicas = new Scalar((double) replica.group().size());
+  }
+
+  /** All replicas start with the weights of rank 0. */
+  void start() {
+    try (NoGradGuard noGrad = new NoGradGuard()) {
+      exchange.broadcastParameters();
+    }
+  }
+
+  /**
+   * @return this replica's part of the loss, which is the mean over the images of all replicas
+   */
+  double step(int step) {
+    try (PointerScope scope = new PointerScope()) {
+      int[] images = batches.apply(step);
+      optimizer.zero_grad();
+      Tensor logits = network.forward(digits.images(images));
+      Tensor loss = cross_entropy_loss(logits, digits.labels(images)).div(replicas);
+      loss.backward();
+      synchronizeGradients();
+      optimizer.step();
+      return loss.item_double();
+    }
+  }
+
+  private void synchronizeGradients() {
+    try (NoGradGuard noGrad = new NoGradGuard()) {
+      exchange.sumGradients();
+    }
+  }
+
+  /** The share of these images that the network puts into the right class. */
+  double accuracy(int[] images) {
+    network.eval();
+    try (PointerScope scope = new PointerScope();
+        NoGradGuard noGrad = new NoGradGuard()) {
+      Tensor classes = network.forward(digits.images(images)).argmax(new LongOptional(1), false);
+      LongPointer found = classes.data_ptr_long();
+      int right = 0;
+      for (int i = 0; i < images.length; i++) {
+        right += found.get(i) == digits.label(images[i]) ? 1 : 0;
+      }
+      return (double) right / images.length;
+    } finally {
+      network.train(true);
+    }
+  }
+
+  /** Running means and variances of its layers: the network's own tensors, in a new list. */
+  TensorVector buffers() {
+    TensorVector floating = new TensorVector();
+    try (TensorVector all = network.buffers()) {
+      for (long i = 0; i < all.size(); i++) {
+        if (all.get(i).is_floating_point()) {
+          floating.push_back(all.get(i));
+        }
+      }
+    }
+    return floating;
+  }
+}
