@@ -116,14 +116,7 @@ public final class DeviceTensor implements AutoCloseable {
 
   /** Whether the elements lie without gaps, the last dimension fastest. */
   public boolean isRowMajor() {
-    long expected = 1;
-    for (int i = shape.length - 1; i >= 0; i--) {
-      if (shape[i] != 1 && elements != 0 && strides[i] != expected) {
-        return false;
-      }
-      expected *= shape[i];
-    }
-    return true;
+    return Shapes.isRowMajor(shape, strides);
   }
 
   boolean hasShape(long[] other) {
@@ -132,6 +125,11 @@ public final class DeviceTensor implements AutoCloseable {
 
   boolean hasStrides(long[] other) {
     return Arrays.equals(strides, other);
+  }
+
+  /** Whether every element is where such strides would have it. */
+  boolean hasPlacesOf(long[] other) {
+    return Shapes.areSameStrides(shape, strides, other);
   }
 
   /** Stride of dimension {@code axis} in elements, without copying the strides. */

@@ -63,13 +63,7 @@ final class Layout {
 
   /** Whether the kernels see the dimensions in their own order. */
   boolean isRowMajor() {
-    long[] rowMajor = Shapes.rowMajorStrides(shape);
-    for (int i = 0; i < shape.length; i++) {
-      if (shape[i] != 1 && kernelStrides[i] != rowMajor[i]) {
-        return false;
-      }
-    }
-    return true;
+    return Shapes.isRowMajor(shape, kernelStrides);
   }
 
   /** Strides, in elements, of a tensor as the kernels take it. */
@@ -84,15 +78,7 @@ final class Layout {
 
   /** Whether the kernels can take a tensor of this shape where it is. */
   boolean isInPlace(DeviceTensor tensor) {
-    if (Shapes.isEmpty(shape)) {
-      return true;
-    }
-    for (int i = 0; i < shape.length; i++) {
-      if (shape[i] != 1 && tensor.stride(i) != kernelStrides[i]) {
-        return false;
-      }
-    }
-    return true;
+    return Shapes.isEmpty(shape) || tensor.hasPlacesOf(kernelStrides);
   }
 
   /**

@@ -230,10 +230,6 @@ final class PassPart {
     checkValues(xTensor, yTensor, residualTensor);
   }
 
-  void bindRecompute(DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
-    bindValues(xTensor, yTensor, residualTensor);
-  }
-
   private void checkValues(
       DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
     Operand.requireReadable(xTensor, "x", layout);
@@ -245,7 +241,8 @@ final class PassPart {
     }
   }
 
-  private void bindValues(DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
+  /** Takes what was checked, in a forward or for one that is made again. */
+  void bindValues(DeviceTensor xTensor, DeviceTensor yTensor, DeviceTensor residualTensor) {
     x.bind(xTensor, layout);
     y.bind(yTensor, layout);
     residual.bindNone();

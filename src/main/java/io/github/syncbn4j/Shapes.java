@@ -45,6 +45,21 @@ final class Shapes {
     return false;
   }
 
+  /** Whether the elements lie without gaps, the last dimension fastest. */
+  static boolean isRowMajor(long[] shape, long[] strides) {
+    return isEmpty(shape) || areSameStrides(shape, strides, rowMajorStrides(shape));
+  }
+
+  /** Whether every element has the same place: the stride of a dimension of one does not matter. */
+  static boolean areSameStrides(long[] shape, long[] strides, long[] others) {
+    for (int i = 0; i < shape.length; i++) {
+      if (shape[i] != 1 && strides[i] != others[i]) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   /** Whether two indices of such a tensor may name one element. */
   static boolean mayOverlap(long[] shape, long[] strides) {
     if (isEmpty(shape)) {

@@ -17,6 +17,7 @@ import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.Consumer;
 import java.util.function.Supplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -193,8 +194,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * @param mask which elements count in the statistics: bool, the shapes of {@code x} without the
    *     last dimension, along which it is repeated; null for all, and a null element for all of a
    *     replica. The others are normalized too, but their values reach nothing else, even if they
-   *     are NaN. As {@code x}, it must stay as it is. Inference ignores it. Where the last
-   *     dimension is not the one axis, either all replicas have a mask or none.
+   *     are NaN. As {@code x}, it must stay as it is. Inference ignores it.
    * @see #forward(List, List, boolean)
    */
   public ForwardPass forward(
@@ -261,7 +261,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
         pooled.part(i).checkRecompute(x.get(i), y.get(i), at(residual, i));
       }
       for (int i = 0; i < members.size(); i++) {
-        pooled.part(i).bindRecompute(x.get(i), y.get(i), at(residual, i));
+        pooled.part(i).bindValues(x.get(i), y.get(i), at(residual, i));
       }
       pooled.reserve();
       group.step(pooled.recompute());
@@ -315,18 +315,13 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * frozen layer has none: nothing happens.
    */
   public void allReduceGradients() {
-    begin();
-    try {
-      for (String name : trainedParameters()) {
-        group.allReduce(members.stream().map(member -> member.gradients().get(name)).toList());
-      }
-    } finally {
-      end();
-    }
+    forEachTrainedParameter(
+        name ->
+            group.allReduce(members.stream().map(member -> member.gradients().get(name)).toList()));
   }
 
-  private List<String> trainedParameters() {
-    return trainable ? config.parameters() : List.of();
+  private void forEachTrainedParameter(Consumer<String> action) {
+    whileOpen(() -> (trainable ? config.parameters() : List.<String>of()).forEach(action));
   }
 
   // ------------------------------------------------------------------------------------------------- one replica
@@ -393,7 +388,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     try {
       PooledPass pooled = pass.require(this, 1);
       pooled.part(0).checkRecompute(x, y, residual);
-      pooled.part(0).bindRecompute(x, y, residual);
+      pooled.part(0).bindValues(x, y, residual);
       group.step(pooled.recompute());
     } finally {
       end();
@@ -424,14 +419,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
   /** As {@link #allReduceGradients()}: every replica's thread has to call it. */
   public void allReduceGradients(Replica replica) {
     LayerReplica member = member(replica);
-    begin();
-    try {
-      for (String name : trainedParameters()) {
-        replica.allReduce(member.gradients().get(name));
-      }
-    } finally {
-      end();
-    }
+    forEachTrainedParameter(name -> replica.allReduce(member.gradients().get(name)));
   }
 
   // ---------------------------------------------------------------------------------------------------- variables
@@ -475,7 +463,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
 
   /**
    * A replica's moving variance, as in {@link #variables}: biased, unless built otherwise. It
-   * starts with ones.
+   * starts with its initializer's values.
    */
   public DeviceTensor movingVariance(Replica replica) {
     return require(member(replica).variables(), "moving_variance");
@@ -506,7 +494,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * the replicas. These are equal unless somebody wrote to one alone. Waits for what is enqueued.
    */
   public List<double[]> getWeights() {
-    return whileOpen(this::meanWeights);
+    return valueWhileOpen(this::meanWeights);
   }
 
   private List<double[]> meanWeights() {
@@ -545,16 +533,14 @@ public final class SyncBatchNormalization implements AutoCloseable {
                 .formatted(names.get(i), weights.get(i).length, channels()));
       }
     }
-    begin();
-    try {
-      for (LayerReplica member : members) {
-        for (int i = 0; i < names.size(); i++) {
-          member.variables().get(names.get(i)).copyFromHost(weights.get(i));
-        }
-      }
-    } finally {
-      end();
-    }
+    whileOpen(
+        () -> {
+          for (LayerReplica member : members) {
+            for (int i = 0; i < names.size(); i++) {
+              member.variables().get(names.get(i)).copyFromHost(weights.get(i));
+            }
+          }
+        });
   }
 
   /**
@@ -562,7 +548,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * enqueued.
    */
   public long countedSteps() {
-    return whileOpen(members.get(0)::countedSteps);
+    return valueWhileOpen(members.get(0)::countedSteps);
   }
 
   /**
@@ -574,12 +560,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     if (steps < 0 || steps > MOST_STEPS) {
       throw new IllegalArgumentException("steps must be 0 to " + MOST_STEPS + ", not " + steps);
     }
-    begin();
-    try {
-      members.forEach(member -> member.setCountedSteps(steps));
-    } finally {
-      end();
-    }
+    whileOpen(() -> members.forEach(member -> member.setCountedSteps(steps)));
   }
 
   /**
@@ -587,7 +568,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
    * frozen layer. Add them to the loss once, not once a replica. Waits for what is enqueued.
    */
   public List<Double> losses() {
-    return whileOpen(() -> losses(members.get(0)));
+    return valueWhileOpen(() -> losses(members.get(0)));
   }
 
   private List<Double> losses(LayerReplica member) {
@@ -614,12 +595,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
   /** As {@link #addRegularizationGradients()}, of one replica. */
   public void addRegularizationGradients(Replica replica) {
     LayerReplica member = member(replica);
-    begin();
-    try {
-      addRegularizationGradients(member);
-    } finally {
-      end();
-    }
+    whileOpen(() -> addRegularizationGradients(member));
   }
 
   private void addRegularizationGradients(LayerReplica member) {
@@ -659,12 +635,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
   /** As {@link #applyConstraints()}, of one replica. */
   public void applyConstraints(Replica replica) {
     LayerReplica member = member(replica);
-    begin();
-    try {
-      applyConstraints(member.variables());
-    } finally {
-      end();
-    }
+    whileOpen(() -> applyConstraints(member.variables()));
   }
 
   private void applyConstraints(Map<String, DeviceTensor> variables) {
@@ -690,7 +661,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
   /** The replica's parameters and moving statistics, folded. Waits for what is enqueued. */
   public Folded fold(Replica replica) {
     LayerReplica member = member(replica);
-    return whileOpen(() -> fold(member.variables()));
+    return valueWhileOpen(() -> fold(member.variables()));
   }
 
   private Folded fold(Map<String, DeviceTensor> variables) {
@@ -759,10 +730,19 @@ public final class SyncBatchNormalization implements AutoCloseable {
     callsUnderWay.decrementAndGet();
   }
 
-  private <T> T whileOpen(Supplier<T> call) {
+  private <T> T valueWhileOpen(Supplier<T> call) {
     begin();
     try {
       return call.get();
+    } finally {
+      end();
+    }
+  }
+
+  private void whileOpen(Runnable call) {
+    begin();
+    try {
+      call.run();
     } finally {
       end();
     }

@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import static io.github.syncbn4j.LayerContract.assertIllegal;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
@@ -123,12 +124,6 @@ abstract class GroupCollectivesContract implements Devices {
           "without gaps");
       group.allReduce(good);
     }
-  }
-
-  private static void assertIllegal(Runnable call, String... texts) {
-    assertThatThrownBy(call::run)
-        .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContainingAll(texts);
   }
 
   @Tag("several")

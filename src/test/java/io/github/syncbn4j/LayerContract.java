@@ -359,7 +359,7 @@ abstract class LayerContract implements Devices {
     }
   }
 
-  private static void assertIllegal(Runnable call, String... texts) {
+  static void assertIllegal(Runnable call, String... texts) {
     assertThatThrownBy(call::run)
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContainingAll(texts);

@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import static io.github.syncbn4j.LayerContract.assertIllegal;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.within;
@@ -170,12 +171,6 @@ abstract class LayerOptionsContract implements Devices {
           "[4, 6]");
       job.step();
     }
-  }
-
-  private static void assertIllegal(Runnable call, String... texts) {
-    assertThatThrownBy(call::run)
-        .isInstanceOf(IllegalArgumentException.class)
-        .hasMessageContainingAll(texts);
   }
 
   // -----------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ record Orthogonal(double gain, Long seed) implements Initializer, KerasObject {
     }
   }
 
-  private static double dot(double[] a, double[] b) {
+  static double dot(double[] a, double[] b) {
     double sum = 0;
     for (int i = 0; i < a.length; i++) {
       sum += a[i] * b[i];

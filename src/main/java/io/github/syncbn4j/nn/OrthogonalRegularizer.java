@@ -34,7 +34,7 @@ record OrthogonalRegularizer(double factor, String mode) implements Regularizer,
     double sum = 0;
     for (int a = 0; a < units.length; a++) {
       for (int b = 0; b < a; b++) {
-        sum += Math.abs(dot(units[a], units[b]));
+        sum += Math.abs(Orthogonal.dot(units[a], units[b]));
       }
     }
     return sum == 0 ? 0 : factor * sum / pairs(units);
@@ -52,14 +52,14 @@ record OrthogonalRegularizer(double factor, String mode) implements Regularizer,
     for (int a = 0; a < units.length; a++) {
       double[] byUnit = new double[units[a].length];
       for (int b = 0; b < units.length; b++) {
-        double sign = b == a ? 0 : Math.signum(dot(units[a], units[b]));
+        double sign = b == a ? 0 : Math.signum(Orthogonal.dot(units[a], units[b]));
         for (int i = 0; i < byUnit.length; i++) {
           byUnit[i] += perPair * sign * units[b][i];
         }
       }
-      double square = dot(vectors[a], vectors[a]);
+      double square = Orthogonal.dot(vectors[a], vectors[a]);
       // A vector too short to be normalized is only multiplied by a constant.
-      double along = square < LEAST_SQUARE ? 0 : dot(byUnit, units[a]);
+      double along = square < LEAST_SQUARE ? 0 : Orthogonal.dot(byUnit, units[a]);
       double norm = Math.sqrt(Math.max(square, LEAST_SQUARE));
       for (int i = 0; i < byUnit.length; i++) {
         int at = mode.equals(ROWS) ? a * byUnit.length + i : i * units.length + a;
@@ -94,7 +94,7 @@ record OrthogonalRegularizer(double factor, String mode) implements Regularizer,
   private static double[][] units(double[][] vectors) {
     double[][] units = new double[vectors.length][];
     for (int v = 0; v < vectors.length; v++) {
-      double norm = Math.sqrt(Math.max(dot(vectors[v], vectors[v]), LEAST_SQUARE));
+      double norm = Math.sqrt(Math.max(Orthogonal.dot(vectors[v], vectors[v]), LEAST_SQUARE));
       units[v] = Arrays.stream(vectors[v]).map(value -> value / norm).toArray();
     }
     return units;
@@ -102,14 +102,6 @@ record OrthogonalRegularizer(double factor, String mode) implements Regularizer,
 
   private static double pairs(double[][] vectors) {
     return vectors.length * (vectors.length - 1.0) / 2;
-  }
-
-  private static double dot(double[] a, double[] b) {
-    double sum = 0;
-    for (int i = 0; i < a.length; i++) {
-      sum += a[i] * b[i];
-    }
-    return sum;
   }
 
   @Override

@@ -42,51 +42,72 @@ record NativeNorm(
   }
 
   static NativeNorm of(BatchNorm1dImpl norm) {
-    return new NativeNorm(
+    return of(
         norm,
-        norm.options().num_features().get(),
-        norm.options().eps().get(),
-        momentum(norm.options()),
+        norm.options(),
         2,
         3,
-        held(norm.weight()),
-        held(norm.bias()),
-        held(norm.running_mean()),
-        held(norm.running_var()),
-        held(norm.num_batches_tracked()),
+        norm.weight(),
+        norm.bias(),
+        norm.running_mean(),
+        norm.running_var(),
+        norm.num_batches_tracked(),
         norm::running_mean);
   }
 
   static NativeNorm of(BatchNorm2dImpl norm) {
-    return new NativeNorm(
+    return of(
         norm,
-        norm.options().num_features().get(),
-        norm.options().eps().get(),
-        momentum(norm.options()),
+        norm.options(),
         4,
         4,
-        held(norm.weight()),
-        held(norm.bias()),
-        held(norm.running_mean()),
-        held(norm.running_var()),
-        held(norm.num_batches_tracked()),
+        norm.weight(),
+        norm.bias(),
+        norm.running_mean(),
+        norm.running_var(),
+        norm.num_batches_tracked(),
         norm::running_mean);
   }
 
   static NativeNorm of(BatchNorm3dImpl norm) {
-    return new NativeNorm(
+    return of(
         norm,
-        norm.options().num_features().get(),
-        norm.options().eps().get(),
-        momentum(norm.options()),
+        norm.options(),
         5,
         5,
-        held(norm.weight()),
-        held(norm.bias()),
-        held(norm.running_mean()),
-        held(norm.running_var()),
-        held(norm.num_batches_tracked()),
+        norm.weight(),
+        norm.bias(),
+        norm.running_mean(),
+        norm.running_var(),
+        norm.num_batches_tracked(),
         norm::running_mean);
+  }
+
+  /** The three have no class in common that Java sees. */
+  private static NativeNorm of(
+      Module module,
+      BatchNormOptions options,
+      int least,
+      int most,
+      Tensor weight,
+      Tensor bias,
+      Tensor runningMean,
+      Tensor runningVar,
+      Tensor numBatchesTracked,
+      Consumer<Tensor> runningMeanOfForward) {
+    return new NativeNorm(
+        module,
+        options.num_features().get(),
+        options.eps().get(),
+        momentum(options),
+        least,
+        most,
+        held(weight),
+        held(bias),
+        held(runningMean),
+        held(runningVar),
+        held(numBatchesTracked),
+        runningMeanOfForward);
   }
 
   /** A handle of our own on the tensor of a field, which lives beyond any scope. */

@@ -23,27 +23,15 @@ import org.bytedeco.pytorch.TensorArrayRefOptional;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
 /** Its place in libtorch's graph. */
 @SuppressWarnings("try")
-class AutogradTest {
+class AutogradTest extends ScopedTest {
   private static final long CHANNELS = 3;
 
-  private PointerScope scope;
-
-  @BeforeEach
-  void begin() {
-    scope = new PointerScope();
-    torch.set_num_threads(1);
-    torch.manual_seed(5);
-  }
-
-  @AfterEach
-  void end() {
-    scope.close();
+  AutogradTest() {
+    super(5);
   }
 
   private static Tensor leaf(long... shape) {

@@ -7,7 +7,6 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.github.syncbn4j.ReplicaGroup;
 import java.nio.file.Path;
 import java.util.List;
-import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Adam;
 import org.bytedeco.pytorch.AdamOptions;
 import org.bytedeco.pytorch.BatchNorm2dImpl;
@@ -19,29 +18,17 @@ import org.bytedeco.pytorch.OutputArchive;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Parameters, buffers and options. */
-class StateTest {
+class StateTest extends ScopedTest {
   private static final long CHANNELS = 3;
 
-  private PointerScope scope;
-
-  @BeforeEach
-  void begin() {
-    scope = new PointerScope();
-    torch.set_num_threads(1);
-    torch.manual_seed(9);
-  }
-
-  @AfterEach
-  void end() {
-    scope.close();
+  StateTest() {
+    super(9);
   }
 
   private static BatchNormOptions options() {

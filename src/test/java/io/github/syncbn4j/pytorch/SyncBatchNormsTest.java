@@ -10,7 +10,6 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BatchNorm1dImpl;
 import org.bytedeco.pytorch.BatchNormOptions;
 import org.bytedeco.pytorch.LinearImpl;
@@ -25,25 +24,13 @@ import org.bytedeco.pytorch.StringTensorDict;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
-class SyncBatchNormsTest {
+class SyncBatchNormsTest extends ScopedTest {
   private static final int FEATURES = 4;
 
-  private PointerScope scope;
-
-  @BeforeEach
-  void begin() {
-    scope = new PointerScope();
-    torch.set_num_threads(1);
-    torch.manual_seed(3);
-  }
-
-  @AfterEach
-  void end() {
-    scope.close();
+  SyncBatchNormsTest() {
+    super(3);
   }
 
   private static BatchNormOptions options() {

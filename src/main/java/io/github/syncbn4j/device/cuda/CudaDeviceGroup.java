@@ -64,7 +64,7 @@ public final class CudaDeviceGroup implements DeviceGroup {
 
   @Override
   public String callOf(Collective part) {
-    return part.isSum() ? "ncclAllReduce" : "ncclBroadcast";
+    return NcclClique.callOf(part);
   }
 
   @Override

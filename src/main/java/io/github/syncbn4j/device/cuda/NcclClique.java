@@ -90,6 +90,11 @@ final class NcclClique {
     enqueueAll(rows, allReduceRows);
   }
 
+  /** NCCL's function for a collective over tensors. */
+  static String callOf(Collective part) {
+    return part.isSum() ? "ncclAllReduce" : "ncclBroadcast";
+  }
+
   /** Enqueues a collective over tensors. */
   void run(Collective[] parts) {
     enqueueAll(parts, collective);
@@ -212,7 +217,7 @@ final class NcclClique {
 
     @Override
     public String name(Collective part) {
-      return part.isSum() ? "ncclAllReduce" : "ncclBroadcast";
+      return callOf(part);
     }
   }
 
