@@ -1,9 +1,12 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.natives.CpuKernels;
 import io.github.syncbn4j.device.natives.syncbn_copy_args;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 
 /**
  * One tensor of a pass as the kernels take it: where it is, or in memory of the pass, to or from
@@ -22,10 +25,16 @@ final class Operand {
   private long memory;
   private long capacity;
 
+  /** Whether a graph names the memory. */
+  private boolean inGraph;
+
+  /** Memory that has become too small, and that graphs name. */
+  private final List<Long> outgrown = new ArrayList<>();
+
   Operand(Replica replica) {
     this.replica = replica;
     this.device = replica.device();
-    copy.struct_size(copy.sizeof()).stream(device.stream());
+    copy.struct_size(copy.sizeof());
   }
 
   /**
@@ -126,15 +135,38 @@ final class Operand {
    * so far.
    */
   void reserve() {
-    if (!isBound() || isInPlace()) {
-      return;
-    }
-    long bytes = Math.multiplyExact(elements(), (long) elementBytes);
+    long bytes = bytes();
     if (bytes > capacity) {
-      release();
+      if (inGraph) {
+        outgrown.add(memory);
+        inGraph = false;
+        capacity = 0;
+      } else {
+        free();
+      }
       memory = device.allocate(bytes);
       capacity = bytes;
     }
+  }
+
+  /**
+   * Keeps the memory until {@link #release}: kernels that are captured into a graph name it.
+   *
+   * @throws IllegalStateException if there would be more to allocate
+   */
+  void keepForGraph() {
+    long bytes = bytes();
+    if (bytes > capacity) {
+      throw new IllegalStateException(
+          "%s has no memory of %d bytes for a step that is captured into a graph: take such a step before"
+              .formatted(replica, bytes));
+    }
+    inGraph |= bytes > 0;
+  }
+
+  /** Of memory of the pass that is needed; 0 if none is. */
+  private long bytes() {
+    return !isBound() || isInPlace() ? 0 : Math.multiplyExact(elements(), (long) elementBytes);
   }
 
   private long elements() {
@@ -197,8 +229,16 @@ final class Operand {
     device.copy(copy.element_size(elementBytes).rank(rank).source(from).destination(to));
   }
 
-  /** Frees the memory, after the device has used it. */
+  /** Frees all memory, after the device has used it. */
   void release() {
+    free();
+    List<Runnable> releases = new ArrayList<>();
+    outgrown.forEach(address -> releases.add(() -> device.free(address)));
+    outgrown.clear();
+    Cleanup.runAll(releases);
+  }
+
+  private void free() {
     if (capacity > 0) {
       replica.group().settle(replica);
       long address = memory;

@@ -98,8 +98,7 @@ final class PassPart {
         .world_size(world)
         .rank(rank)
         .rows(rowsAddress)
-        .workspace(member.workspace())
-        .stream(device.stream());
+        .workspace(member.workspace());
     normalize
         .struct_size(normalize.sizeof())
         .dtype(dtype)
@@ -115,7 +114,6 @@ final class PassPart {
         .saved(savedAddress)
         .control(control)
         .workspace(member.workspace())
-        .stream(device.stream())
         .relu(flag(config.relu()))
         .renorm(flag(config.renorm()))
         .unbiased(flag(config.unbiased()))
@@ -136,7 +134,6 @@ final class PassPart {
         .rank(rank)
         .saved(savedAddress)
         .workspace(member.workspace())
-        .stream(device.stream())
         .gamma(member.address("gamma"))
         .beta(member.address("beta"))
         .relu(flag(config.relu()));
@@ -149,7 +146,6 @@ final class PassPart {
         .saved(savedAddress)
         .rows(rowsAddress)
         .control(control)
-        .stream(device.stream())
         .beta(member.address("beta"));
   }
 
@@ -320,6 +316,18 @@ final class PassPart {
       throw new IllegalArgumentException(
           "%s has shape %s, x has %s"
               .formatted(name, Arrays.toString(tensor.shape()), Arrays.toString(layout.shape())));
+    }
+  }
+
+  /**
+   * Before a step: where its kernels go into a graph, keeps the memory that they name for as long
+   * as the layer lives.
+   *
+   * @throws IllegalStateException if there would be memory to allocate
+   */
+  void prepareCapture() {
+    if (device.isCapturing()) {
+      operands.forEach(Operand::keepForGraph);
     }
   }
 

@@ -14,6 +14,8 @@ final class PooledPass {
   private final SyncBatchNormalization layer;
   private final PassPart[] parts;
   private final Rows[] rows;
+
+  // Made once, so that a step makes nothing.
   private final Runnable forward = this::enqueueForward;
   private final Runnable recompute = this::enqueueRecompute;
   private final Runnable backward = this::enqueueBackward;
@@ -37,22 +39,35 @@ final class PooledPass {
     return parts[0].training();
   }
 
-  /**
-   * The enqueueing of a forward that the parts are bound for. Made once, so that a step makes
-   * nothing.
-   */
-  Runnable forward() {
-    return forward;
+  /** Takes the step of a forward that the parts are bound for. */
+  void stepForward() {
+    step(forward);
   }
 
-  /** The enqueueing of a recomputation that the parts are bound for. */
-  Runnable recompute() {
-    return recompute;
+  /** Takes the step of a recomputation that the parts are bound for. */
+  void stepRecompute() {
+    step(recompute);
   }
 
-  /** The enqueueing of a backward that the parts are bound for. */
-  Runnable backward() {
-    return backward;
+  /** Takes the step of a backward that the parts are bound for. */
+  void stepBackward() {
+    step(backward);
+  }
+
+  private void step(Runnable enqueue) {
+    ReplicaGroup group = layer.group();
+    if (parts.length == 1) {
+      parts[0].prepareCapture();
+    } else {
+      group.requireNoCapture();
+    }
+    if (parts.length == group.size()) {
+      // Nobody waits for this thread: if there is no memory, nothing has begun, and nothing fails.
+      for (PassPart part : parts) {
+        part.reserve();
+      }
+    }
+    group.step(enqueue);
   }
 
   private void enqueueForward() {
@@ -111,16 +126,6 @@ final class PooledPass {
         }
         return;
       }
-    }
-  }
-
-  /**
-   * Makes sure of the memory of all parts, before a step begins: one that fails for want of memory
-   * then fails nothing.
-   */
-  void reserve() {
-    for (PassPart part : parts) {
-      part.reserve();
     }
   }
 

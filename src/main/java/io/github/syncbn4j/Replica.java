@@ -11,8 +11,8 @@ import java.util.Set;
 import org.bytedeco.javacpp.Pointer;
 
 /**
- * One member of a {@link ReplicaGroup}: a rank on a device, with a stream of its own. Used by one
- * thread at a time. Its tensors live no longer than the group.
+ * One member of a {@link ReplicaGroup}: a rank on a device, with a stream of its own or one of the
+ * caller's. Used by one thread at a time. Its tensors live no longer than the group.
  */
 public final class Replica {
   private final ReplicaGroup group;
@@ -52,10 +52,43 @@ public final class Replica {
   }
 
   /**
+   * The stream that this replica's work is enqueued on, a {@code cudaStream_t}: at first one of its
+   * own, which does not wait for the legacy default stream. 0 on the CPU, which has none.
+   */
+  public long stream() {
+    return device.stream();
+  }
+
+  /**
+   * Enqueues from now on on a stream of the caller's: steps, collectives and copies then come in
+   * order with the caller's own kernels there, and can be captured into a graph (see {@link
+   * SyncBatchNormalization}). What this replica has enqueued before comes first, by an event: the
+   * host waits for nothing. Costs next to nothing if it is the stream already.
+   *
+   * @param stream a {@code cudaStream_t} of this replica's GPU: the number, as JavaCPP's {@code
+   *     CUstream_st.address()} says it; 0 is the legacy default stream. The caller keeps it until
+   *     the replica has left it, by {@link #useOwnStream} or by closing the group.
+   * @throws IllegalArgumentException if it is a stream of another GPU, and on the CPU
+   * @throws IllegalStateException while it, or the stream until now, is captured into a graph
+   */
+  public void useStream(long stream) {
+    group.requireOpen();
+    if (stream != device.stream()) {
+      group.call(() -> device.useStream(stream));
+    }
+  }
+
+  /** Goes back to the replica's own stream, as {@link #useStream}. */
+  public void useOwnStream() {
+    group.call(device::useOwnStream);
+  }
+
+  /**
    * A row-major tensor that owns its memory; the contents are undefined.
    *
    * @throws IllegalArgumentException for a negative dimension or a size beyond 2^63 - 1 bytes
    * @throws io.github.syncbn4j.device.DeviceException if the device has not that much memory
+   * @throws IllegalStateException while the replica's stream is captured into a graph
    */
   public DeviceTensor allocate(DType dtype, long... shape) {
     Objects.requireNonNull(dtype, "dtype");
@@ -101,8 +134,8 @@ public final class Replica {
   /**
    * As {@link #wrap(long, DType, long...)}, with strides in elements.
    *
-   * @throws IllegalArgumentException for a negative dimension or stride, an address that is 0 or
-   *     not aligned to the element
+   * @throws IllegalArgumentException for a negative dimension or stride, and an address that is 0,
+   *     not aligned to the element, or not in memory of this replica's GPU
    */
   public DeviceTensor wrapStrided(long address, DType dtype, long[] shape, long[] strides) {
     return wrap(address, dtype, shape, strides, null);
@@ -129,6 +162,9 @@ public final class Replica {
               .formatted(address, dtype, dtype.bytes()));
     }
     group.requireOpen();
+    if (elements > 0) {
+      device.requireReachable(address);
+    }
     return new DeviceTensor(this, address, dtype, shape, strides, false, source);
   }
 
@@ -137,6 +173,7 @@ public final class Replica {
    *
    * @throws io.github.syncbn4j.device.CollectiveException if that takes longer than the group's
    *     timeout, or the group failed
+   * @throws IllegalStateException while its stream is captured into a graph
    */
   public void synchronize() {
     group.call(this::awaitIdle);

@@ -431,6 +431,9 @@ public final class ReplicaGroup implements AutoCloseable {
     if (size() == 1) {
       return;
     }
+    if (parts.length > 1) {
+      requireNoCapture();
+    }
     step(
         () -> {
           for (Collective mine : parts) {
@@ -444,6 +447,21 @@ public final class ReplicaGroup implements AutoCloseable {
             }
           }
         });
+  }
+
+  /**
+   * Before one thread enqueues the work of several replicas.
+   *
+   * @throws IllegalStateException if the stream of one of them is captured into a graph
+   */
+  void requireNoCapture() {
+    for (Replica replica : replicas) {
+      if (replica.device().isCapturing()) {
+        throw new IllegalStateException(
+            "one thread cannot capture the steps of several replicas into a graph, where NCCL may deadlock: use a thread for each (%s)"
+                .formatted(replica));
+      }
+    }
   }
 
   /**
@@ -499,6 +517,10 @@ public final class ReplicaGroup implements AutoCloseable {
   }
 
   void awaitIdle(Replica replica) {
+    if (replica.device().isCapturing()) {
+      throw new IllegalStateException(
+          "nobody can wait for %s while its stream is captured into a graph".formatted(replica));
+    }
     long start = System.nanoTime();
     while (!replica.device().isIdle()) {
       long waited = System.nanoTime() - start;

@@ -57,6 +57,13 @@ import org.slf4j.LoggerFactory;
  * step allocates no native memory once as many passes have been open together, with tensors as
  * large, as ever will be.
  *
+ * <p><b>CUDA graphs.</b> Steps of one replica, on a stream of the caller's ({@link
+ * Replica#useStream}), can be captured and replayed, with a thread for each replica where there are
+ * several; each replay moves the state on. Take a step as large, with as many open passes, before
+ * the capture, which cannot allocate. The layer, the tensors, and passes whose backward is in
+ * another graph must stay open for as long as the graph is used. An adjustment is called at the
+ * capture alone.
+ *
  * <p><b>Errors.</b> {@link IllegalArgumentException} for tensors that do not fit, before anything
  * is enqueued; {@link DeviceException} and {@link CollectiveException} for what fails on the way,
  * which fails the group.
@@ -219,8 +226,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
                   x.get(i), y.get(i), at(residual, i), at(mask, i), training, trainableNow);
         }
         pass.makeOneKind();
-        pass.reserve();
-        group.step(pass.forward());
+        pass.stepForward();
         done = true;
         return new ForwardPass(allRanks, pass);
       } finally {
@@ -263,8 +269,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
       for (int i = 0; i < members.size(); i++) {
         pooled.part(i).bindValues(x.get(i), y.get(i), at(residual, i));
       }
-      pooled.reserve();
-      group.step(pooled.recompute());
+      pooled.stepRecompute();
     } finally {
       end();
     }
@@ -302,8 +307,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
       for (int i = 0; i < members.size(); i++) {
         pooled.part(i).bindBackward(dy.get(i), dx.get(i), at(dresidual, i));
       }
-      pooled.reserve();
-      group.step(pooled.backward());
+      pooled.stepBackward();
     } finally {
       end();
     }
@@ -354,7 +358,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
       boolean done = false;
       try {
         pass.part(0).bindForward(x, y, residual, mask, training, trainable);
-        group.step(pass.forward());
+        pass.stepForward();
         done = true;
         return new ForwardPass(pool, pass);
       } finally {
@@ -389,7 +393,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
       PooledPass pooled = pass.require(this, 1);
       pooled.part(0).checkRecompute(x, y, residual);
       pooled.part(0).bindValues(x, y, residual);
-      group.step(pooled.recompute());
+      pooled.stepRecompute();
     } finally {
       end();
     }
@@ -410,7 +414,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     try {
       PooledPass pooled = pass.require(this, 1);
       pooled.part(0).bindBackward(dy, dx, dresidual);
-      group.step(pooled.backward());
+      pooled.stepBackward();
     } finally {
       end();
     }

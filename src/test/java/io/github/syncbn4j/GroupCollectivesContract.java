@@ -120,7 +120,7 @@ abstract class GroupCollectivesContract implements Devices {
           () ->
               other.allReduce(
                   other.wrapStrided(
-                      mine.address(), DType.FLOAT32, new long[] {2, 2}, new long[] {3, 1})),
+                      good.get(1).address(), DType.FLOAT32, new long[] {2, 2}, new long[] {3, 1})),
           "without gaps");
       group.allReduce(good);
     }

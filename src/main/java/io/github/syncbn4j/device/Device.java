@@ -10,9 +10,10 @@ import org.bytedeco.javacpp.Pointer;
 /**
  * One replica's device: its memory, its stream and its kernels.
  *
- * <p>The kernels and {@link #zero} are enqueued on {@link #stream()} and return at once on a GPU;
- * on the CPU they have run when they return. Everything else says when it waits. A device is used
- * by one thread at a time. Failing calls throw {@link DeviceException}.
+ * <p>The kernels and {@link #zero} are enqueued on {@link #stream()}, which they write into their
+ * arguments, and return at once on a GPU; on the CPU they have run when they return. Everything
+ * else says when it waits. A device is used by one thread at a time. Failing calls throw {@link
+ * DeviceException}.
  */
 public interface Device {
   /** Short and stable, as in {@code cpu:0} or {@code gpu:1}: the kind and the ordinal. */
@@ -24,13 +25,33 @@ public interface Device {
   /** Names the memory that this device's kernels reach; devices with equal names share it. */
   String memorySpace();
 
-  /**
-   * The stream that everything is enqueued on, as a number: a {@code cudaStream_t}, or the CPU
-   * kernels' thread pool.
-   */
+  /** The stream that everything is enqueued on, a {@code cudaStream_t}; 0 on the CPU. */
   long stream();
 
-  /** Uninitialised memory, aligned to at least 64 bytes; 0 bytes give address 0. */
+  /**
+   * Enqueues from now on on a stream of the caller's, behind what is enqueued already. Never waits.
+   *
+   * @throws IllegalArgumentException if it is not one of this device
+   * @throws IllegalStateException if it, or the stream until now, is captured into a graph
+   */
+  void useStream(long stream);
+
+  /** As {@link #useStream}, on the stream that this device began with. */
+  void useOwnStream();
+
+  /** Whether what is enqueued now is captured into a graph instead of run. */
+  boolean isCapturing();
+
+  /**
+   * @throws IllegalArgumentException if the kernels cannot reach this address
+   */
+  void requireReachable(long address);
+
+  /**
+   * Uninitialised memory, aligned to at least 64 bytes; 0 bytes give address 0.
+   *
+   * @throws IllegalStateException while the stream is captured into a graph
+   */
   long allocate(long bytes);
 
   /** Gives back what {@link #allocate} returned; 0 is allowed. May wait for the device. */

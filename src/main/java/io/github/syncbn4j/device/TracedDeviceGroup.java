@@ -133,6 +133,26 @@ public final class TracedDeviceGroup implements DeviceGroup {
     }
 
     @Override
+    public void useStream(long stream) {
+      device.useStream(stream);
+    }
+
+    @Override
+    public void useOwnStream() {
+      device.useOwnStream();
+    }
+
+    @Override
+    public boolean isCapturing() {
+      return device.isCapturing();
+    }
+
+    @Override
+    public void requireReachable(long address) {
+      device.requireReachable(address);
+    }
+
+    @Override
     public long allocate(long bytes) {
       return device.allocate(bytes);
     }

@@ -52,8 +52,24 @@ final class CpuDevice implements Device {
 
   @Override
   public long stream() {
-    return pool;
+    return 0;
   }
+
+  @Override
+  public void useStream(long stream) {
+    throw new IllegalArgumentException("%s has no streams: 0x%x".formatted(id, stream));
+  }
+
+  @Override
+  public void useOwnStream() {}
+
+  @Override
+  public boolean isCapturing() {
+    return false;
+  }
+
+  @Override
+  public void requireReachable(long address) {}
 
   @Override
   public long allocate(long bytes) {
@@ -123,27 +139,27 @@ final class CpuDevice implements Device {
 
   @Override
   public void stats(syncbn_stats_args args) {
-    check(CpuKernels.syncbn_cpu_stats(args), "syncbn_cpu_stats");
+    check(CpuKernels.syncbn_cpu_stats(args.stream(pool)), "syncbn_cpu_stats");
   }
 
   @Override
   public void normalize(syncbn_normalize_args args) {
-    check(CpuKernels.syncbn_cpu_normalize(args), "syncbn_cpu_normalize");
+    check(CpuKernels.syncbn_cpu_normalize(args.stream(pool)), "syncbn_cpu_normalize");
   }
 
   @Override
   public void backwardReduce(syncbn_backward_reduce_args args) {
-    check(CpuKernels.syncbn_cpu_backward_reduce(args), "syncbn_cpu_backward_reduce");
+    check(CpuKernels.syncbn_cpu_backward_reduce(args.stream(pool)), "syncbn_cpu_backward_reduce");
   }
 
   @Override
   public void backwardInput(syncbn_backward_input_args args) {
-    check(CpuKernels.syncbn_cpu_backward_input(args), "syncbn_cpu_backward_input");
+    check(CpuKernels.syncbn_cpu_backward_input(args.stream(pool)), "syncbn_cpu_backward_input");
   }
 
   @Override
   public void copy(syncbn_copy_args args) {
-    check(CpuKernels.syncbn_cpu_copy(args), "syncbn_cpu_copy");
+    check(CpuKernels.syncbn_cpu_copy(args.stream(pool)), "syncbn_cpu_copy");
   }
 
   private void check(int status, String call) {

@@ -14,55 +14,73 @@ import io.github.syncbn4j.device.natives.syncbn_control;
 import io.github.syncbn4j.device.natives.syncbn_copy_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
+import java.util.ArrayList;
 import java.util.List;
+import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.cudart.cudaPointerAttributes;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
 
 /**
- * A GPU with a stream of its own. Every call leaves the calling thread's current device as it found
- * it.
+ * A GPU with a stream of its own, or one of the caller's. Every call leaves the calling thread's
+ * current device as it found it.
  */
 final class CudaDevice implements Device {
   private final int ordinal;
   private final String id;
-  private final CUstream_st stream;
-  private final Pointer controlMemory;
-  private final Control control;
+
+  // Null, or none, until the constructor comes to them.
+  private CUstream_st own;
+  private CUevent_st switched;
+  private Pointer controlMemory;
+  private Control control;
+
+  /** Where everything is enqueued. */
+  private CUstream_st stream;
+
+  private final cudaPointerAttributes attributes = new cudaPointerAttributes().retainReference();
   private boolean closed;
 
   CudaDevice(int ordinal) {
     this.ordinal = ordinal;
     this.id = "gpu:" + ordinal;
-    int previous = enter();
     try {
-      stream = new CUstream_st();
-      check(
-          cudart.cudaStreamCreateWithFlags(stream, cudart.cudaStreamNonBlocking),
-          "cudaStreamCreateWithFlags");
-      Pointer host = new Address(0);
+      int previous = enter();
       try {
-        int bytes = new syncbn_control().sizeof();
-        check(
-            cudart.cudaHostAlloc(
-                host, bytes, cudart.cudaHostAllocMapped | cudart.cudaHostAllocPortable),
-            "cudaHostAlloc");
-        Pointer.memset(host, 0, bytes);
-        Pointer device = new Address(0);
-        check(cudart.cudaHostGetDevicePointer(device, host, 0), "cudaHostGetDevicePointer");
-        control = new Control(new syncbn_control(host), device.address());
-      } catch (DeviceException e) {
-        if (!host.isNull()) {
-          cudart.cudaFreeHost(host);
-        }
-        cudart.cudaStreamDestroy(stream);
-        throw e;
+        open();
+      } finally {
+        leave(previous);
       }
-      controlMemory = host;
-    } finally {
-      leave(previous);
+    } catch (RuntimeException e) {
+      Cleanup.after(e, this::close);
+      throw e;
     }
+  }
+
+  private void open() {
+    CUstream_st newStream = new CUstream_st().retainReference();
+    check(
+        cudart.cudaStreamCreateWithFlags(newStream, cudart.cudaStreamNonBlocking),
+        "cudaStreamCreateWithFlags");
+    stream = own = newStream;
+    CUevent_st newEvent = new CUevent_st().retainReference();
+    check(
+        cudart.cudaEventCreateWithFlags(newEvent, cudart.cudaEventDisableTiming),
+        "cudaEventCreateWithFlags");
+    switched = newEvent;
+    int bytes = new syncbn_control().sizeof();
+    Pointer host = new Address(0);
+    check(
+        cudart.cudaHostAlloc(
+            host, bytes, cudart.cudaHostAllocMapped | cudart.cudaHostAllocPortable),
+        "cudaHostAlloc");
+    controlMemory = host;
+    Pointer.memset(host, 0, bytes);
+    Pointer device = new Address(0);
+    check(cudart.cudaHostGetDevicePointer(device, host, 0), "cudaHostGetDevicePointer");
+    control = new Control(new syncbn_control(host), device.address());
   }
 
   int ordinal() {
@@ -94,9 +112,90 @@ final class CudaDevice implements Device {
   }
 
   @Override
+  public void useStream(long address) {
+    switchTo(new CUstream_st(new Address(address)));
+  }
+
+  @Override
+  public void useOwnStream() {
+    switchTo(own);
+  }
+
+  private void switchTo(CUstream_st next) {
+    if (next.address() == stream.address()) {
+      return;
+    }
+    int previous = enter();
+    try {
+      int[] device = new int[1];
+      check(cudart.cudaStreamGetDevice(next, device), "cudaStreamGetDevice");
+      if (device[0] != ordinal) {
+        throw new IllegalArgumentException(
+            "stream 0x%x is of gpu:%d, not of %s".formatted(next.address(), device[0], id));
+      }
+      if (isCapturing(stream) || isCapturing(next)) {
+        throw new IllegalStateException(
+            "%s cannot go to another stream while either is captured into a graph: do it before"
+                .formatted(id));
+      }
+      check(cudart.cudaEventRecord(switched, stream), "cudaEventRecord");
+      check(cudart.cudaStreamWaitEvent(next, switched, 0), "cudaStreamWaitEvent");
+      stream = next;
+    } finally {
+      leave(previous);
+    }
+  }
+
+  @Override
+  public boolean isCapturing() {
+    int previous = enter();
+    try {
+      return isCapturing(stream);
+    } finally {
+      leave(previous);
+    }
+  }
+
+  private boolean isCapturing(CUstream_st ofStream) {
+    int[] status = new int[1];
+    check(cudart.cudaStreamIsCapturing(ofStream, status), "cudaStreamIsCapturing");
+    return status[0] != cudart.cudaStreamCaptureStatusNone;
+  }
+
+  @Override
+  public synchronized void requireReachable(long address) {
+    int previous = enter();
+    try {
+      check(
+          cudart.cudaPointerGetAttributes(attributes, new Address(address)),
+          "cudaPointerGetAttributes");
+    } finally {
+      leave(previous);
+    }
+    int type = attributes.type();
+    if (type == cudart.cudaMemoryTypeManaged) {
+      return;
+    }
+    if (type != cudart.cudaMemoryTypeDevice) {
+      throw new IllegalArgumentException(
+          "address 0x%x is host memory, not memory of %s".formatted(address, id));
+    }
+    if (attributes.device() != ordinal) {
+      throw new IllegalArgumentException(
+          "address 0x%x is memory of gpu:%d, not of %s"
+              .formatted(address, attributes.device(), id));
+    }
+  }
+
+  @Override
   public long allocate(long bytes) {
     if (bytes == 0) {
       return 0;
+    }
+    if (isCapturing()) {
+      throw new IllegalStateException(
+          "%s cannot allocate %d bytes while its stream is captured into a graph: take such a step before"
+              .formatted(id, bytes));
     }
     int previous = enter();
     Pointer memory = new Address(0);
@@ -164,12 +263,17 @@ final class CudaDevice implements Device {
 
   @Override
   public boolean isIdle() {
-    int error = cudart.cudaStreamQuery(stream);
-    if (error == cudart.cudaErrorNotReady) {
-      return false;
+    int previous = enter();
+    try {
+      int error = cudart.cudaStreamQuery(stream);
+      if (error == cudart.cudaErrorNotReady) {
+        return false;
+      }
+      check(error, "cudaStreamQuery");
+      return true;
+    } finally {
+      leave(previous);
     }
-    check(error, "cudaStreamQuery");
-    return true;
   }
 
   @Override
@@ -185,7 +289,7 @@ final class CudaDevice implements Device {
   @Override
   public void stats(syncbn_stats_args args) {
     int previous = enter();
-    int status = CudaKernels.syncbn_cuda_stats(args);
+    int status = CudaKernels.syncbn_cuda_stats(args.stream(stream()));
     leave(previous);
     checkKernel(status, "syncbn_cuda_stats");
   }
@@ -193,7 +297,7 @@ final class CudaDevice implements Device {
   @Override
   public void normalize(syncbn_normalize_args args) {
     int previous = enter();
-    int status = CudaKernels.syncbn_cuda_normalize(args);
+    int status = CudaKernels.syncbn_cuda_normalize(args.stream(stream()));
     leave(previous);
     checkKernel(status, "syncbn_cuda_normalize");
   }
@@ -201,7 +305,7 @@ final class CudaDevice implements Device {
   @Override
   public void backwardReduce(syncbn_backward_reduce_args args) {
     int previous = enter();
-    int status = CudaKernels.syncbn_cuda_backward_reduce(args);
+    int status = CudaKernels.syncbn_cuda_backward_reduce(args.stream(stream()));
     leave(previous);
     checkKernel(status, "syncbn_cuda_backward_reduce");
   }
@@ -209,7 +313,7 @@ final class CudaDevice implements Device {
   @Override
   public void backwardInput(syncbn_backward_input_args args) {
     int previous = enter();
-    int status = CudaKernels.syncbn_cuda_backward_input(args);
+    int status = CudaKernels.syncbn_cuda_backward_input(args.stream(stream()));
     leave(previous);
     checkKernel(status, "syncbn_cuda_backward_input");
   }
@@ -217,24 +321,35 @@ final class CudaDevice implements Device {
   @Override
   public void copy(syncbn_copy_args args) {
     int previous = enter();
-    int status = CudaKernels.syncbn_cuda_copy(args);
+    int status = CudaKernels.syncbn_cuda_copy(args.stream(stream()));
     leave(previous);
     checkKernel(status, "syncbn_cuda_copy");
   }
 
-  /** Releases stream and control words. The stream must be idle or its collectives aborted. */
+  /**
+   * Releases its stream and control words, as far as there are any. What is enqueued must have
+   * ended, or its collectives have been aborted.
+   */
   void close() {
-    if (!closed) {
-      closed = true;
-      int previous = enter();
-      try {
-        Cleanup.runAll(
-            List.of(
-                () -> check(cudart.cudaStreamDestroy(stream), "cudaStreamDestroy"),
-                () -> check(cudart.cudaFreeHost(controlMemory), "cudaFreeHost")));
-      } finally {
-        leave(previous);
-      }
+    if (closed) {
+      return;
+    }
+    closed = true;
+    List<Runnable> releases = new ArrayList<>();
+    if (switched != null) {
+      releases.add(() -> check(cudart.cudaEventDestroy(switched), "cudaEventDestroy"));
+    }
+    if (own != null) {
+      releases.add(() -> check(cudart.cudaStreamDestroy(own), "cudaStreamDestroy"));
+    }
+    if (controlMemory != null) {
+      releases.add(() -> check(cudart.cudaFreeHost(controlMemory), "cudaFreeHost"));
+    }
+    int previous = enter();
+    try {
+      Cleanup.runAll(releases);
+    } finally {
+      leave(previous);
     }
   }
 
