@@ -13,10 +13,8 @@ import org.bytedeco.pytorch.GradMode;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorOptions;
-import org.bytedeco.pytorch.cuda.CUDAStream;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
-import org.bytedeco.pytorch.global.torch_cuda;
 
 /**
  * What the three public batch norms do: one of libtorch's on one replica, normalizing with the
@@ -90,10 +88,9 @@ final class ReplicaNorm {
         Lent lentY = output(y)) {
       boolean batch = norm.module().is_training() || norm.runningMean() == null;
       state.toLayer();
-      awaitLibtorch();
+      CurrentStream.use(replica, x);
       pass =
           layer.forward(replica, lentX.tensor(), lentY.tensor(), tensor(lentResidual), null, batch);
-      awaitLayer();
       lentY.fetch();
       if (pass.training()) {
         state.fromLayer();
@@ -126,9 +123,8 @@ final class ReplicaNorm {
     try (Lent lentDy = input(dy);
         Lent lentDx = output(dx);
         Lent lentDresidual = dresidual == null ? null : output(dresidual)) {
-      awaitLibtorch();
+      CurrentStream.use(replica, dy);
       layer.backward(pass, lentDy.tensor(), lentDx.tensor(), tensor(lentDresidual));
-      awaitLayer();
       lentDx.fetch();
       if (lentDresidual != null) {
         lentDresidual.fetch();
@@ -151,26 +147,6 @@ final class ReplicaNorm {
 
   private static DeviceTensor tensor(Lent lent) {
     return lent == null ? null : lent.tensor();
-  }
-
-  private boolean isOnGpu() {
-    return !state.device().equals("cpu");
-  }
-
-  /** The layer has a stream of its own: the host waits for what libtorch has enqueued. */
-  private void awaitLibtorch() {
-    if (isOnGpu()) {
-      byte ordinal = Byte.parseByte(state.device().substring("cuda:".length()));
-      try (CUDAStream stream = torch_cuda.getCurrentCUDAStream(ordinal)) {
-        stream.synchronize();
-      }
-    }
-  }
-
-  private void awaitLayer() {
-    if (isOnGpu()) {
-      replica.synchronize();
-    }
   }
 
   /** Undefined if it tracks none. */
@@ -232,7 +208,7 @@ final class ReplicaNorm {
 
   /** Whether a thread in backward waits there for the other replicas. */
   boolean waitsInBackward() {
-    return replica.group().size() > 1 && !isOnGpu();
+    return replica.group().size() > 1 && state.device().equals("cpu");
   }
 
   /** Of the last backward; null if there is none. */
