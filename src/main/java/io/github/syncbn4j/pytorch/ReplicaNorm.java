@@ -77,7 +77,12 @@ final class ReplicaNorm {
    * @param residual null for none
    */
   Tensor forward(Tensor x, Tensor residual) {
-    requireFits(x);
+    requireDefined(x, "x");
+    if (residual != null) {
+      requireDefined(residual, "the residual");
+    }
+    boolean batch = norm.module().is_training() || norm.runningMean() == null;
+    requireFits(x, batch);
     closeWhatIsOver();
     SyncBatchNormalization layer = shared.layer(Tensors.dtype(x.scalar_type()));
     Tensor y = torch.empty_like(x);
@@ -86,7 +91,6 @@ final class ReplicaNorm {
     boolean kept = false;
     try (Lent lentResidual = residual == null ? null : input(residual);
         Lent lentY = output(y)) {
-      boolean batch = norm.module().is_training() || norm.runningMean() == null;
       state.toLayer();
       CurrentStream.use(replica, x);
       pass =
@@ -165,13 +169,25 @@ final class ReplicaNorm {
     norm.numBatchesTracked().zero_();
   }
 
-  private void requireFits(Tensor x) {
+  private static void requireDefined(Tensor tensor, String name) {
+    if (!tensor.defined()) {
+      throw new IllegalArgumentException(name + " is an undefined tensor");
+    }
+  }
+
+  private void requireFits(Tensor x, boolean batch) {
     if (x.dim() < norm.least() || x.dim() > norm.most()) {
       throw new IllegalArgumentException(
           "x must have %s dimensions, not %s"
               .formatted(
                   norm.least() == norm.most() ? norm.most() : norm.least() + " or " + norm.most(),
                   Arrays.toString(x.shape())));
+    }
+    // With several replicas only the exchange tells, in the middle of the step.
+    if (batch && replica.group().size() == 1 && x.numel() == x.size(1) && x.size(1) > 0) {
+      throw new IllegalArgumentException(
+          "expected more than 1 value per channel when training, got x of shape "
+              + Arrays.toString(x.shape()));
     }
   }
 

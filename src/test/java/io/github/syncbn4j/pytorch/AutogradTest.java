@@ -383,4 +383,50 @@ class AutogradTest extends ScopedTest {
           .hasMessageContaining("weight is now Double[3] on cpu");
     }
   }
+
+  @Test
+  void undefinedTensors_areRefusedByName() {
+    try (ReplicaGroup group = ReplicaGroup.cpus(1)) {
+      SyncBatchNorm2d norm = alone(group);
+      assertThatThrownBy(() -> norm.forward(new Tensor()))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessage("x is an undefined tensor");
+      assertThatThrownBy(() -> norm.forward(torch.randn(4, CHANNELS, 2, 2), new Tensor()))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessage("the residual is an undefined tensor");
+    }
+  }
+
+  @Test
+  void oneValueAChannel_isRefusedInTraining() {
+    try (ReplicaGroup group = ReplicaGroup.cpus(1)) {
+      SyncBatchNorm2d norm = alone(group);
+      Tensor x = torch.randn(1, CHANNELS, 1, 1);
+      assertThatThrownBy(() -> norm.forward(x))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessage(
+              "expected more than 1 value per channel when training, got x of shape [1, 3, 1, 1]");
+      norm.eval();
+      BatchNorm2dImpl plain = plain();
+      plain.eval();
+      assertClose("y", norm.forward(x), plain.forward(x));
+    }
+  }
+
+  /** The whole batch has two values a channel. */
+  @Test
+  void oneValueAChannelAndReplica_isNormalized() {
+    Tensor whole = torch.randn(2, CHANNELS, 1, 1);
+    Tensor expected = plain().forward(whole);
+    try (ReplicaGroup group = ReplicaGroup.cpus(2)) {
+      List<SyncBatchNorm2d> norms = SyncBatchNorm2d.replicas(group, new BatchNormOptions(CHANNELS));
+      Threads.onEach(
+          group,
+          replica -> {
+            int rank = replica.rank();
+            Tensor y = norms.get(rank).forward(whole.narrow(0, rank, 1));
+            assertClose("rank " + rank, y, expected.narrow(0, rank, 1));
+          });
+    }
+  }
 }
