@@ -1,5 +1,6 @@
 package io.github.syncbn4j.pytorch;
 
+import io.github.syncbn4j.DType;
 import io.github.syncbn4j.DeviceTensor;
 import io.github.syncbn4j.Replica;
 import org.bytedeco.pytorch.Tensor;
@@ -10,35 +11,41 @@ final class Lent implements AutoCloseable {
   private final DeviceCopy copy;
   private final DeviceTensor asTaken;
 
-  private Lent(Replica replica, Tensor tensor, DeviceCopy copy) {
+  private Lent(Replica replica, Tensor tensor, DType dtype, DeviceCopy copy) {
     this.tensor = tensor;
     this.copy = copy;
     this.asTaken =
         replica.wrapStrided(
             copy == null ? Tensors.address(tensor) : copy.address(),
-            Tensors.dtype(tensor.scalar_type()),
+            dtype,
             tensor.shape(),
             Tensors.strides(tensor));
   }
 
   /** To be read. */
   static Lent input(Replica replica, Tensor tensor, boolean copied) {
-    if (!copied) {
-      return new Lent(replica, tensor, null);
-    }
-    if (!tensor.is_non_overlapping_and_dense()) {
+    if (copied && !tensor.is_non_overlapping_and_dense()) {
       try (Tensor dense = tensor.contiguous()) {
         return input(replica, dense, true);
       }
     }
-    DeviceCopy copy = new DeviceCopy(replica, tensor);
-    copy.load(tensor);
-    return new Lent(replica, tensor, copy);
+    return inPlace(replica, tensor, Tensors.dtype(tensor.scalar_type()), copied);
+  }
+
+  /** To be read, and written and then {@link #fetch}ed: without gaps, if it is copied. */
+  static Lent inPlace(Replica replica, Tensor tensor, DType dtype, boolean copied) {
+    DeviceCopy copy = null;
+    if (copied) {
+      copy = new DeviceCopy(replica, tensor);
+      copy.load(tensor);
+    }
+    return new Lent(replica, tensor, dtype, copy);
   }
 
   /** To be written, and then {@link #fetch}ed: without gaps. */
   static Lent output(Replica replica, Tensor tensor, boolean copied) {
-    return new Lent(replica, tensor, copied ? new DeviceCopy(replica, tensor) : null);
+    DType dtype = Tensors.dtype(tensor.scalar_type());
+    return new Lent(replica, tensor, dtype, copied ? new DeviceCopy(replica, tensor) : null);
   }
 
   DeviceTensor tensor() {

@@ -74,7 +74,7 @@ final class SharedNorm {
     List<N> norms = new ArrayList<>();
     for (Replica replica : group.replicas()) {
       N made = norm.get();
-      try (Device device = new Device(Tensors.libtorchDevice(replica))) {
+      try (Device device = DataParallel.device(replica)) {
         made.to(device, false);
       }
       norms.add(made);
