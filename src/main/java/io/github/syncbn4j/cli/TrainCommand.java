@@ -1,6 +1,7 @@
 package io.github.syncbn4j.cli;
 
 import io.github.syncbn4j.cli.train.TrainJob;
+import io.github.syncbn4j.device.DeviceUnavailableException;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -29,8 +30,8 @@ import picocli.CommandLine.Spec;
     },
     footer = {
       "",
-      "Exit status: 0 if the proof holds or none was asked for (--norm local), 1 if it does not or"
-          + " something failed, 2 for wrong usage."
+      "Exit status: 0 if the proof holds, or there was none to be had (--norm local, fewer than"
+          + " four replicas); 1 if it failed, or something else did; 2 for wrong usage."
     })
 final class TrainCommand implements Callable<Integer> {
   /** By their coordinates, a class of each. */
@@ -62,7 +63,8 @@ final class TrainCommand implements Callable<Integer> {
       defaultValue = "cpu",
       description =
           "Where synchronized normalization runs: CPU replicas, or GPUs 0, 1, ... Default: cpu."
-              + " Everything else is libtorch's, on the host.")
+              + " Everything else is libtorch's: with --device gpu on the GPUs too if its jar has"
+              + " CUDA, otherwise on the host.")
   private Kind device;
 
   @Option(
@@ -70,8 +72,8 @@ final class TrainCommand implements Callable<Integer> {
       paramLabel = "N",
       defaultValue = "4",
       description =
-          "How many copies of the network train together. Default: 4. With less than three, a step"
-              + " sees too few classes for the loss to halve.")
+          "How many copies of the network train together. Default: 4. With less than four, a step"
+              + " may see too few classes for the proof: the loss may not halve.")
   private int replicas;
 
   @Option(
@@ -176,7 +178,14 @@ final class TrainCommand implements Callable<Integer> {
   }
 
   private void requireGpus() {
-    CudaRuntime.ensureAvailable();
+    try {
+      CudaRuntime.ensureAvailable();
+    } catch (DeviceUnavailableException e) {
+      throw new DeviceUnavailableException(
+          "no GPU can be used (SYNCBN_SIM_DEVICES=%d simulates as many)".formatted(replicas),
+          e.reasons(),
+          e);
+    }
     if (replicas > CudaRuntime.deviceCount()) {
       throw usage(
           "--replicas is %d, but this process sees %d GPU(s)"

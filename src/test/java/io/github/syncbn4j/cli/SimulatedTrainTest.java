@@ -33,7 +33,7 @@ class SimulatedTrainTest {
     assertThat(run.out())
         .contains(
             "normalization on gpu:0, gpu:1, gpu:2, gpu:3 (Simulated GPU); activations and gradients are copied there and back")
-        .contains("all else: libtorch, on the host")
+        .contains("all else: libtorch, on the host: this libtorch has no CUDA")
         .contains("proof: holds, 4 x 7 images = 1 x 28 with synchronized normalization");
     assertThat(run.status()).isZero();
   }

@@ -2,6 +2,7 @@ package io.github.syncbn4j.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.github.syncbn4j.device.cuda.CudaRuntime;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.file.Files;
@@ -11,6 +12,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.stream.Stream;
 import java.util.zip.GZIPOutputStream;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -54,7 +56,7 @@ class TrainRefusalTest {
         Arguments.of(
             "line 2 has 64 value(s), a row has 64 pixels and a class", row(ROW.substring(2))),
         Arguments.of("line 2 has 66 value(s)", row("0," + ROW)),
-        Arguments.of("line 2 has 1 value(s)", row("")),
+        Arguments.of("line 2 is blank", row("")),
         Arguments.of(
             "line 2: pixel 0 must be an integer from 0 to 16, not \"17\"",
             row("17" + ROW.substring(1))),
@@ -101,6 +103,23 @@ class TrainRefusalTest {
   void brokenCompression() throws IOException {
     Path file = Files.write(folder.resolve("digits.csv.gz"), new byte[] {0x1f, (byte) 0x8b, 1, 2});
     requireRefused(1, file + ": ", file);
+  }
+
+  /** Editors leave them. What is refused here is what comes after the rows. */
+  @Test
+  void blankLinesAtTheEnd_areNothing() throws IOException {
+    Path file = Files.write(folder.resolve("digits.csv"), List.of(ROW, ROW, "", " "));
+    requireRefused(2, "--batch is 4, but each of 4 replicas has 0 image(s) to train with", file);
+  }
+
+  @Test
+  void noGpu_namesTheSimulatedOnes() {
+    Assumptions.assumeFalse(CudaRuntime.isAvailable(), "this machine has a GPU");
+    CommandRun run = train("--device", "gpu");
+    assertThat(run.err())
+        .startsWith("syncbn: no GPU can be used (SYNCBN_SIM_DEVICES=4 simulates as many): ")
+        .hasLineCount(1);
+    assertThat(run.status()).isEqualTo(1);
   }
 
   @Test

@@ -1,6 +1,6 @@
 package io.github.syncbn4j.cli.train;
 
-import io.github.syncbn4j.cli.train.DataParallel.Curves;
+import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import java.awt.BasicStroke;
 import java.awt.Color;
 import java.awt.Font;

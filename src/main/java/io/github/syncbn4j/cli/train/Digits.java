@@ -69,7 +69,15 @@ final class Digits {
         new BufferedReader(
             new InputStreamReader(
                 compressed ? new GZIPInputStream(in) : in, StandardCharsets.US_ASCII))) {
+      int blank = 0;
       for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+        if (line.isBlank()) {
+          blank++; // at the end they are nothing
+          continue;
+        }
+        if (blank > 0) {
+          throw new IOException("%s line %d is blank".formatted(name, rows.size() + 1));
+        }
         if (rows.size() == MOST) {
           throw new IOException("%s has more than %d rows".formatted(name, MOST));
         }

@@ -3,7 +3,7 @@ package io.github.syncbn4j.cli.train;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import io.github.syncbn4j.cli.train.DataParallel.Curves;
+import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 
 /** All numbers of a command as JSON. */
 final class JsonReport {
@@ -14,7 +14,8 @@ final class JsonReport {
     root.put("version", options.version());
     root.put("device", options.gpu() ? "gpu" : "cpu");
     root.put("normalization_on", setting.normalizationOn());
-    root.put("libtorch_on", setting.libtorchOn());
+    root.put("libtorch_on", setting.libtorch().where());
+    root.put("libtorch_because", setting.libtorch().reason());
     root.put("replicas", options.replicas());
     root.put("batch", options.batch());
     root.put("epochs", options.epochs());
@@ -27,7 +28,9 @@ final class JsonReport {
     if (results.sync() != null) {
       add("sync", results.sync(), results.syncProof());
       root.set("whole_batch_loss", array(results.whole().loss()));
-      root.put("proof_holds", results.proofHolds(options.replicas()));
+      Verdict verdict = results.verdict(options.replicas());
+      root.put("proof", verdict.toString());
+      root.put("proof_holds", verdict == Verdict.HOLDS);
     }
     if (results.local() != null) {
       add("local", results.local(), results.localProof());

@@ -3,6 +3,7 @@ package io.github.syncbn4j.cli.train;
 import static org.bytedeco.pytorch.global.torch.cross_entropy_loss;
 
 import io.github.syncbn4j.Replica;
+import io.github.syncbn4j.pytorch.DataParallel;
 import java.util.List;
 import java.util.function.IntFunction;
 import org.bytedeco.javacpp.LongPointer;
@@ -10,16 +11,16 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Adam;
 import org.bytedeco.pytorch.AdamOptions;
 import org.bytedeco.pytorch.BatchNorm2dImpl;
+import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.LongOptional;
 import org.bytedeco.pytorch.NoGradGuard;
-import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorVector;
 
 /**
  * One replica's copy of the model and its training loop: forward and backward on its own images,
- * gradients summed over the replicas, then the same update on every replica. Used by the replica's
- * own thread.
+ * gradients averaged over the replicas, then the same update on every replica. Used by the
+ * replica's own thread.
  */
 final class ReplicaTrainer {
   static final double LEARNING_RATE = 3e-3;
@@ -29,59 +30,59 @@ final class ReplicaTrainer {
   private final DigitsNet network;
   private final TensorVector parameters;
   private final Adam optimizer;
-  private final ModelExchange exchange;
-  private final Scalar replicas;
+  private final Replica replica;
+  private final Device device;
+  private DataParallel parallel;
 
   /**
    * @param batches the images that this replica reads, by step
    */
   ReplicaTrainer(
       Replica replica, Digits digits, IntFunction<int[]> batches, List<BatchNorm2dImpl> norms) {
+    this.replica = replica;
     this.digits = digits;
     this.batches = batches;
     this.network = new DigitsNet(norms);
+    this.device = DataParallel.device(replica);
+    network.to(device, false);
     this.parameters = network.parameters();
     this.optimizer = new Adam(parameters, new AdamOptions(LEARNING_RATE));
-    this.exchange = new ModelExchange(replica, parameters);
-    this.replicas = new Scalar((double) replica.group().size());
   }
 
   /** All replicas start with the weights of rank 0. */
   void start() {
-    try (NoGradGuard noGrad = new NoGradGuard()) {
-      exchange.broadcastParameters();
-    }
+    parallel = new DataParallel(replica, network);
   }
 
   /**
    * @return this replica's part of the loss, which is the mean over the images of all replicas
    */
+  @SuppressWarnings("try")
   double step(int step) {
     try (PointerScope scope = new PointerScope()) {
       int[] images = batches.apply(step);
       optimizer.zero_grad();
-      Tensor logits = network.forward(digits.images(images));
-      Tensor loss = cross_entropy_loss(logits, digits.labels(images)).div(replicas);
+      Tensor logits = network.forward(here(digits.images(images)));
+      Tensor loss = cross_entropy_loss(logits, here(digits.labels(images)));
       loss.backward();
-      synchronizeGradients();
+      parallel.averageGradients();
       optimizer.step();
-      return loss.item_double();
+      return loss.item_double() / replica.group().size();
     }
   }
 
-  private void synchronizeGradients() {
-    try (NoGradGuard noGrad = new NoGradGuard()) {
-      exchange.sumGradients();
-    }
+  private Tensor here(Tensor tensor) {
+    return tensor.to(device, tensor.scalar_type());
   }
 
   /** The share of these images that the network puts into the right class. */
+  @SuppressWarnings("try")
   double accuracy(int[] images) {
     network.eval();
     try (PointerScope scope = new PointerScope();
         NoGradGuard noGrad = new NoGradGuard()) {
-      Tensor classes = network.forward(digits.images(images)).argmax(new LongOptional(1), false);
-      LongPointer found = classes.data_ptr_long();
+      Tensor logits = network.forward(here(digits.images(images)));
+      LongPointer found = logits.argmax(new LongOptional(1), false).cpu().data_ptr_long();
       int right = 0;
       for (int i = 0; i < images.length; i++) {
         right += found.get(i) == digits.label(images[i]) ? 1 : 0;

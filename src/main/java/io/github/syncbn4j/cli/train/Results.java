@@ -1,6 +1,6 @@
 package io.github.syncbn4j.cli.train;
 
-import io.github.syncbn4j.cli.train.DataParallel.Curves;
+import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 
 /**
  * What a command's runs gave.
@@ -25,16 +25,18 @@ record Results(Curves sync, Curves local, Curves whole) {
     return sync == null ? null : Proof.of(whole.loss(), whole.loss());
   }
 
-  /**
-   * Whether synchronized normalization learns as one replica with the whole batch does, and
-   * normalization per replica, where there are several, does not. Nothing is to be proved without
-   * synchronized normalization.
-   */
-  boolean proofHolds(int replicas) {
+  /** Null where synchronized normalization was not asked for: there is nothing to be shown. */
+  Verdict verdict(int replicas) {
     if (sync == null) {
-      return true;
+      return null;
     }
-    boolean localDiffers = local == null || replicas == 1 || !localProof().holds();
-    return syncProof().holds() && localDiffers;
+    if (!syncProof().isWholeBatch()) {
+      return Verdict.FAILED;
+    }
+    boolean halves = syncProof().halves();
+    if (replicas == 1 || replicas < Verdict.REPLICAS && !halves) {
+      return Verdict.TOO_FEW_REPLICAS;
+    }
+    return halves && (local == null || !localProof().holds()) ? Verdict.HOLDS : Verdict.FAILED;
   }
 }

@@ -5,7 +5,7 @@ package io.github.syncbn4j.cli.train;
  *
  * @param data where the images are from
  * @param normalizationOn the replicas' devices
- * @param libtorchOn where everything else runs
+ * @param libtorch everything else
  */
 record Setting(
     String data,
@@ -13,4 +13,4 @@ record Setting(
     int testImages,
     int stepsPerEpoch,
     String normalizationOn,
-    String libtorchOn) {}
+    Libtorch libtorch) {}

@@ -1,6 +1,6 @@
 package io.github.syncbn4j.cli.train;
 
-import io.github.syncbn4j.cli.train.DataParallel.Curves;
+import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import java.io.PrintWriter;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -128,25 +128,31 @@ final class TextReport {
   private String verdict() {
     int replicas = options.replicas();
     int whole = replicas * options.batch();
-    Proof sync = results.syncProof();
-    if (!sync.halves()) {
-      return "FAILED, the loss with synchronized normalization did not halve"
-          + (results.wholeProof().halves() ? "" : ", nor did that of 1 x " + whole + " images");
+    String equal =
+        "%d x %d images = 1 x %d with synchronized normalization"
+            .formatted(replicas, options.batch(), whole);
+    return switch (results.verdict(replicas)) {
+      case HOLDS ->
+          "holds, "
+              + equal
+              + (results.local() == null ? "" : ", and not with normalization per replica");
+      case TOO_FEW_REPLICAS ->
+          (replicas == 1
+                  ? "none, one replica has the whole batch"
+                  : "half, " + equal + ", but its steps see too few classes for the loss to halve")
+              + ": take --replicas %d or more".formatted(Verdict.REPLICAS);
+      case FAILED -> "FAILED, " + whyFailed(whole);
+    };
+  }
+
+  private String whyFailed(int whole) {
+    if (!results.syncProof().isWholeBatch()) {
+      return "synchronized normalization is not that of 1 x " + whole + " images";
     }
-    if (!sync.isWholeBatch()) {
-      return "FAILED, synchronized normalization is not that of 1 x " + whole + " images";
-    }
-    if (!results.proofHolds(replicas)) {
-      return "FAILED, normalization per replica does the same";
-    }
-    return "holds, %d x %d images = 1 x %d with synchronized normalization%s"
-        .formatted(
-            replicas,
-            options.batch(),
-            whole,
-            replicas == 1 || results.local() == null
-                ? ""
-                : ", and not with normalization per replica");
+    return results.syncProof().halves()
+        ? "normalization per replica does the same"
+        : "the loss with synchronized normalization did not halve"
+            + (results.wholeProof().halves() ? "" : ", nor did that of 1 x " + whole + " images");
   }
 
   private void line(String format, Object... values) {

@@ -1,8 +1,8 @@
 package io.github.syncbn4j.cli.train;
 
 import io.github.syncbn4j.ReplicaGroup;
-import io.github.syncbn4j.cli.train.DataParallel.Curves;
-import io.github.syncbn4j.cli.train.DataParallel.Plan;
+import io.github.syncbn4j.cli.train.TrainingRun.Curves;
+import io.github.syncbn4j.cli.train.TrainingRun.Plan;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
@@ -15,7 +15,6 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
-import org.bytedeco.pytorch.global.torch;
 
 /** {@code syncbn train} from its options to its report. */
 public final class TrainJob {
@@ -82,14 +81,13 @@ public final class TrainJob {
   /**
    * Trains, prints and writes.
    *
-   * @return whether the proof holds
+   * @return whether the proof did not fail: it holds, or these options leave nothing to be shown
    * @throws java.util.concurrent.CancellationException if the JVM is told to end meanwhile
    */
   public boolean run(PrintWriter out) throws IOException {
     Files.createDirectories(options.out());
-    // Replicas are what runs in parallel.
-    torch.set_num_threads(1);
     Setting setting = setting();
+    setting.libtorch().comparable();
     introduce(out, setting);
     Results results = train();
     TextReport report = new TextReport(out, options, results);
@@ -102,7 +100,7 @@ public final class TrainJob {
     out.printf(Locale.ROOT, "written: %s, %s%n", json, png);
     report.printAccuracy();
     out.flush();
-    return results.proofHolds(options.replicas());
+    return results.verdict(options.replicas()) != Verdict.FAILED;
   }
 
   private Path write(String name, byte[] content) throws IOException {
@@ -129,7 +127,7 @@ public final class TrainJob {
         shards.test().length,
         shards.stepsPerEpoch(),
         devices,
-        "the host");
+        Libtorch.of(options.gpu()));
   }
 
   private void introduce(PrintWriter out, Setting setting) {
@@ -152,12 +150,15 @@ public final class TrainJob {
           Locale.ROOT,
           "sync: syncbn4j's synchronized normalization on %s%s%n",
           setting.normalizationOn(),
-          options.gpu() ? "; activations and gradients are copied there and back" : "");
+          setting.libtorch() == Libtorch.HOST_WITHOUT_CUDA
+              ? "; activations and gradients are copied there and back"
+              : "");
     }
     if (options.local()) {
-      out.println("local: libtorch's BatchNorm2d, on the host");
+      out.println("local: libtorch's BatchNorm2d, on " + setting.libtorch().where());
     }
-    out.println("all else: libtorch, on the host");
+    out.printf(
+        "all else: libtorch, on %s: %s%n", setting.libtorch().where(), setting.libtorch().reason());
     out.println();
     out.flush();
   }
@@ -222,14 +223,14 @@ public final class TrainJob {
     progress.phase(name);
     try (ReplicaGroup group = group(replicas)) {
       Normalizations layers = Normalizations.synchronizedIn(group);
-      return DataParallel.train(group, layers, plan, options.seed(), progress);
+      return TrainingRun.train(group, layers, plan, options.seed(), progress);
     }
   }
 
   private Curves trainLocal(Plan plan, Progress progress) {
     progress.phase("local");
     try (ReplicaGroup group = group(options.replicas())) {
-      return DataParallel.train(group, Normalizations.local(), plan, options.seed(), progress);
+      return TrainingRun.train(group, Normalizations.local(), plan, options.seed(), progress);
     }
   }
 }

@@ -29,14 +29,19 @@ class TrainJobTest {
   @TempDir static Path sharedFolder;
   @TempDir Path folder;
 
-  record Run(boolean proofHolds, List<String> lines, JsonNode json, Path folder) {
+  record Run(boolean passed, List<String> lines, JsonNode json, Path folder) {
     static Run of(int epochs, boolean local, long seed, Path data, Path folder) throws IOException {
+      return of(4, epochs, local, seed, data, folder);
+    }
+
+    static Run of(int replicas, int epochs, boolean local, long seed, Path data, Path folder)
+        throws IOException {
       StringWriter text = new StringWriter();
       TrainJob.Options options =
-          new TrainJob.Options(false, 4, 4, epochs, true, local, seed, data, folder, "test");
-      boolean proofHolds = new TrainJob(options).run(new PrintWriter(text));
+          new TrainJob.Options(false, replicas, 4, epochs, true, local, seed, data, folder, "test");
+      boolean passed = new TrainJob(options).run(new PrintWriter(text));
       JsonNode json = new ObjectMapper().readTree(folder.resolve("train.json").toFile());
-      return new Run(proofHolds, text.toString().lines().toList(), json, folder);
+      return new Run(passed, text.toString().lines().toList(), json, folder);
     }
 
     double loss(String run, int step) {
@@ -90,7 +95,7 @@ class TrainJobTest {
 
   @Test
   void output_endsWithTheAccuracies() {
-    assertThat(both.proofHolds()).isTrue();
+    assertThat(both.passed()).isTrue();
     assertThat(both.lines()).anyMatch(line -> line.contains("seed 7"));
     assertThat(both.lines())
         .anyMatch(line -> line.startsWith("proof: holds, 4 x 4 images = 1 x 16"));
@@ -103,6 +108,9 @@ class TrainJobTest {
     JsonNode json = both.json();
     assertThat(json.get("format").textValue()).isEqualTo("syncbn-train/1");
     assertThat(json.get("proof_holds").booleanValue()).isTrue();
+    assertThat(json.get("proof").textValue()).isEqualTo("holds");
+    assertThat(json.get("libtorch_on").textValue()).isEqualTo("the host");
+    assertThat(json.get("libtorch_because").textValue()).isEqualTo("the replicas are on the CPU");
     assertThat(json.get("seed").intValue()).isEqualTo(7);
     assertThat(json.get("training_images").intValue()).isEqualTo(1400);
     assertThat(json.get("test_images").intValue()).isEqualTo(397);
@@ -133,11 +141,32 @@ class TrainJobTest {
     Path data = PermutedDigits.write(folder.resolve("permuted.csv"), 11);
     Run run = Run.of(2, false, 7, data, folder.resolve("out"));
     assertThat(run.accuracy("sync")).isBetween(0.03, 0.2);
-    assertThat(run.proofHolds()).as("halving the loss").isFalse();
+    assertThat(run.passed()).as("halving the loss").isFalse();
     assertThat(run.json().at("/sync/first_steps/is_whole_batch").booleanValue()).isTrue();
     assertThat(run.lines())
         .contains(
             "proof: FAILED, the loss with synchronized normalization did not halve, nor did that of 1 x 16 images");
+  }
+
+  @Test
+  void oneReplica_leavesNothingToBeShown() throws IOException {
+    Run run = Run.of(1, 1, true, 1, null, folder);
+    assertThat(run.lines())
+        .contains("proof: none, one replica has the whole batch: take --replicas 4 or more");
+    assertThat(run.json().get("proof").textValue()).isEqualTo("too few replicas");
+    assertThat(run.json().get("proof_holds").booleanValue()).isFalse();
+    assertThat(run.passed()).isTrue();
+  }
+
+  @Test
+  void twoReplicas_areTheWholeBatch_butSeeTooFewClasses() throws IOException {
+    Run run = Run.of(2, 1, true, 1, null, folder);
+    assertThat(run.lines())
+        .contains(
+            "proof: half, 2 x 4 images = 1 x 8 with synchronized normalization, but its steps see too few classes for the loss to halve: take --replicas 4 or more");
+    assertThat(run.json().at("/sync/first_steps/is_whole_batch").booleanValue()).isTrue();
+    assertThat(run.json().get("proof").textValue()).isEqualTo("too few replicas");
+    assertThat(run.passed()).isTrue();
   }
 
   @Test
@@ -153,7 +182,7 @@ class TrainJobTest {
   @ValueSource(longs = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
   void everySeed_hasAtLeast95Percent(long seed) throws IOException {
     Run run = Run.of(8, true, seed, null, folder);
-    assertThat(run.proofHolds()).isTrue();
+    assertThat(run.json().get("proof_holds").booleanValue()).isTrue();
     assertThat(run.accuracy("sync")).isGreaterThanOrEqualTo(0.95);
     assertThat(run.accuracy("local")).isLessThan(run.accuracy("sync"));
   }

@@ -4,9 +4,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.github.syncbn4j.ReplicaGroup;
-import io.github.syncbn4j.cli.train.DataParallel.Batches;
-import io.github.syncbn4j.cli.train.DataParallel.Curves;
-import io.github.syncbn4j.cli.train.DataParallel.Plan;
+import io.github.syncbn4j.cli.train.TrainingRun.Batches;
+import io.github.syncbn4j.cli.train.TrainingRun.Curves;
+import io.github.syncbn4j.cli.train.TrainingRun.Plan;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.concurrent.CancellationException;
@@ -15,18 +15,18 @@ import org.junit.jupiter.api.Timeout;
 
 /** How training ends. */
 @Timeout(20)
-class DataParallelTest {
+class TrainingRunTest {
   private static final int STEPS = 6;
 
   private final Digits digits = Digits.builtIn();
   private final Shards shards = new Shards(digits, 2, 4, 1);
   private final Progress progress = Progress.of(STEPS);
 
-  DataParallelTest() throws IOException {}
+  TrainingRunTest() throws IOException {}
 
   private Curves train(ReplicaGroup group, Batches batches) {
     Plan plan = new Plan(digits, batches, STEPS, 3, new int[] {0, 1, 2});
-    return DataParallel.train(group, Normalizations.synchronizedIn(group), plan, 1, progress);
+    return TrainingRun.train(group, Normalizations.synchronizedIn(group), plan, 1, progress);
   }
 
   @Test

@@ -2,26 +2,16 @@ package io.github.syncbn4j.cli.train;
 
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
-import java.time.Duration;
+import io.github.syncbn4j.pytorch.ReplicaThreads;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.CompletionService;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.ExecutorCompletionService;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
-import java.util.concurrent.TimeUnit;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 
 /** Trains the network on the replicas of a group, each in a thread of its own. */
-final class DataParallel {
-  /** For the others to end after one replica failed. */
-  private static final Duration END_TIMEOUT = Duration.ofSeconds(10);
-
+final class TrainingRun {
   /** What a replica reads. */
   @FunctionalInterface
   interface Batches {
@@ -44,16 +34,14 @@ final class DataParallel {
    */
   record Curves(double[] loss, double[] accuracy, double meanAccuracy, double seconds) {}
 
-  private final ReplicaGroup group;
   private final List<ReplicaTrainer> trainers = new ArrayList<>();
   private final Plan plan;
   private final Progress progress;
   private final double[][] loss;
   private final double[] accuracy;
 
-  private DataParallel(
+  private TrainingRun(
       ReplicaGroup group, Normalizations normalizations, Plan plan, long seed, Progress progress) {
-    this.group = group;
     this.plan = plan;
     this.progress = progress;
     this.loss = new double[group.size()][plan.steps()];
@@ -75,8 +63,8 @@ final class DataParallel {
   static Curves train(
       ReplicaGroup group, Normalizations normalizations, Plan plan, long seed, Progress progress) {
     long begun = System.nanoTime();
-    DataParallel job = new DataParallel(group, normalizations, plan, seed, progress);
-    job.runThreads();
+    TrainingRun job = new TrainingRun(group, normalizations, plan, seed, progress);
+    ReplicaThreads.run(group, replica -> job.runReplica(replica.rank()));
     double[] total = new double[plan.steps()];
     for (int step = 0; step < total.length; step++) {
       for (double[] ofReplica : job.loss) {
@@ -87,60 +75,7 @@ final class DataParallel {
     return new Curves(total, job.accuracy, mean, (System.nanoTime() - begun) / 1e9);
   }
 
-  private void runThreads() {
-    ExecutorService threads = Executors.newFixedThreadPool(group.size());
-    try {
-      CompletionService<Void> ended = new ExecutorCompletionService<>(threads);
-      for (int rank = 0; rank < group.size(); rank++) {
-        int mine = rank;
-        ended.submit(() -> runReplica(mine), null);
-      }
-      for (int i = 0; i < group.size(); i++) {
-        await(ended);
-      }
-    } finally {
-      threads.shutdown();
-      awaitEnd(threads);
-    }
-  }
-
-  /** A thread that is still in native code when the JVM ends could crash it. */
-  private static void awaitEnd(ExecutorService threads) {
-    try {
-      threads.awaitTermination(END_TIMEOUT.toSeconds(), TimeUnit.SECONDS);
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-    }
-  }
-
-  /** One replica that fails ends the others: they wait for it in vain. */
-  private void await(CompletionService<Void> ended) {
-    try {
-      Future<Void> next = ended.take();
-      next.get();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw endAll(new IllegalStateException("interrupted", e));
-    } catch (ExecutionException e) {
-      if (e.getCause() instanceof Error error) {
-        endAll(new IllegalStateException(error));
-        throw error;
-      }
-      throw endAll((RuntimeException) e.getCause());
-    }
-  }
-
-  private RuntimeException endAll(RuntimeException failure) {
-    try {
-      group.close();
-    } catch (RuntimeException e) {
-      failure.addSuppressed(e);
-    }
-    return failure;
-  }
-
   private void runReplica(int rank) {
-    Thread.currentThread().setName("replica-" + rank);
     ReplicaTrainer trainer = trainers.get(rank);
     trainer.start();
     for (int step = 0; step < plan.steps(); step++) {
@@ -155,6 +90,7 @@ final class DataParallel {
     }
   }
 
+  @SuppressWarnings("try")
   private double accuracyWithMeanStatistics() {
     Scalar replicas = new Scalar((double) trainers.size());
     try (NoGradGuard noGrad = new NoGradGuard();
@@ -162,7 +98,7 @@ final class DataParallel {
       for (ReplicaTrainer other : trainers.subList(1, trainers.size())) {
         try (TensorVector theirs = other.buffers()) {
           for (long i = 0; i < means.size(); i++) {
-            means.get(i).add_(theirs.get(i));
+            means.get(i).add_(theirs.get(i).to(means.get(i)));
           }
         }
       }
