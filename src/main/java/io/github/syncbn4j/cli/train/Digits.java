@@ -69,19 +69,18 @@ final class Digits {
         new BufferedReader(
             new InputStreamReader(
                 compressed ? new GZIPInputStream(in) : in, StandardCharsets.US_ASCII))) {
-      int blank = 0;
+      boolean blank = false; // which at the end is nothing
       for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+        String where = name + " line " + (rows.size() + 1);
         if (line.isBlank()) {
-          blank++; // at the end they are nothing
-          continue;
-        }
-        if (blank > 0) {
-          throw new IOException("%s line %d is blank".formatted(name, rows.size() + 1));
-        }
-        if (rows.size() == MOST) {
+          blank = true;
+        } else if (blank) {
+          throw new IOException(where + " is blank");
+        } else if (rows.size() == MOST) {
           throw new IOException("%s has more than %d rows".formatted(name, MOST));
+        } else {
+          rows.add(row(line, where));
         }
-        rows.add(row(line, name + " line " + (rows.size() + 1)));
       }
     }
     return rows;
