@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuGraphReplayTest extends GraphReplayContract implements Devices.Gpu {}

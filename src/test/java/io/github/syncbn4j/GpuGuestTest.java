@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuGuestTest extends GuestContract implements Devices.Gpu {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimGraphReplayTest extends GraphReplayContract implements Devices.Sim {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimGuestTest extends GuestContract implements Devices.Sim {}
