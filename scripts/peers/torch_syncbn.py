@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""How long PyTorch's batch normalization takes on one GPU, for the shapes that ResNet-50 normalizes.
+
+Prints a line of JSON for each shape, layout, dtype and pass of three rivals of syncbn4j:
+  torch_syncbn      SyncBatchNorm. With one process its module falls back to plain batch normalization, so its autograd
+                    function is called as the module would in a larger job: all its kernels run, and its collectives go
+                    through an NCCL process group of one rank.
+  torch_batch_norm  F.batch_norm, which synchronizes nothing.
+  torch_copy        Tensor.copy_ within the device.
+Calls are timed by CUDA events, `--calls` of them a sample, over sets of tensors that together are larger than the L2
+cache (as src/test/java/.../gpu/KernelTimes.java does), and again as a CUDA graph with a call for each set, where PyTorch
+can capture it. A result is compared with float64; one that is wrong is printed to stderr instead of its time.
+Exit status: 0 all was timed; 1 a result is wrong; 2 there is no torch, or not the device.
+"""
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+import time
+
+try:
+    import torch
+    import torch.distributed as dist
+    import torch.nn.functional as F
+    from torch.nn.modules._functions import SyncBatchNorm
+except ImportError as missing:
+    print(f"torch_syncbn: {missing}", file=sys.stderr)
+    sys.exit(2)
+
+# Channels, side of the picture, and how many of the 53 layers have it.
+RESNET50 = [(64, 112, 1), (64, 56, 6), (128, 56, 1), (256, 56, 4), (128, 28, 7), (256, 28, 1), (512, 28, 5),
+            (256, 14, 11), (512, 14, 1), (1024, 14, 7), (512, 7, 5), (2048, 7, 4)]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Beyond this a result is wrong and not only less exact than it could be.
+ALLOWED = {"float32": 1e-4, "bfloat16": 2**-6, "float16": 2**-9}
+EPSILON, MOMENTUM = 1e-3, 0.01
+WARM_UP = 3
+
+
+class Clock:
+    """Times of work on a stream; on the CPU, which is for trying this script, of the host."""
+
+    def __init__(self, cuda):
+        self.cuda = cuda
+
+    def event(self):
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def synchronize(self):
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def microseconds(self, begin, end):
+        return begin.elapsed_time(end) * 1e3 if self.cuda else (end - begin) * 1e6
+
+
+def spread(values):
+    values = sorted(values)
+
+    def percentile(percent):
+        at = (len(values) - 1) * percent / 100
+        below = int(at)
+        above = min(below + 1, len(values) - 1)
+        return values[below] + (at - below) * (values[above] - values[below])
+
+    return {"median_us": percentile(50), "p10_us": percentile(10), "p90_us": percentile(90), "samples": len(values)}
+
+
+def time_calls(clock, samples, calls, call):
+    times, host, turn = [], [], 0
+    for sample in range(-WARM_UP, samples):
+        clock.synchronize()
+        start = time.perf_counter()
+        begin = clock.event()
+        for _ in range(calls):
+            call(turn)
+            turn += 1
+        end = clock.event()
+        enqueued = time.perf_counter() - start
+        clock.synchronize()
+        if sample >= 0:
+            times.append(clock.microseconds(begin, end) / calls)
+            host.append(enqueued * 1e6 / calls)
+    return {**spread(times), "host_us": statistics.median(host)}
+
+
+def time_graph(clock, samples, sets, call):
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    # Not by torch.cuda.graph, which has a stream of its own: a backward runs where its forward ran.
+    graph.capture_begin(capture_error_mode="thread_local")
+    try:
+        for i in range(sets):
+            call(i)
+    finally:
+        graph.capture_end()
+    for _ in range(WARM_UP):
+        graph.replay()
+    events = [clock.event()]
+    for _ in range(samples):
+        graph.replay()
+        events.append(clock.event())
+    clock.synchronize()
+    return {**spread([clock.microseconds(a, b) / sets for a, b in zip(events, events[1:])]), "host_us": None}
+
+
+def error(got, want):
+    """Largest difference, in parts of the largest value; NaN where something is not a number."""
+    return ((got.double() - want).abs().max() / want.abs().max()).item()
+
+
+class Case:
+    """Sets of tensors of one shape, layout and dtype, and what float64 says of the last of them."""
+
+    def __init__(self, shape, layout, dtype, sets, device):
+        self.sets = sets
+        self.copy_us = math.inf
+        form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+
+        def tensors(offset):
+            return [(torch.randn(shape, device=device) + offset).to(dtype).contiguous(memory_format=form)
+                    for _ in range(sets)]
+
+        self.x = [x.requires_grad_() for x in tensors(0.5)]
+        self.dy = tensors(0.0)
+        self.y = [torch.empty_like(dy) for dy in self.dy]
+        self.dx = [None] * sets
+        channels = torch.arange(shape[1], device=device, dtype=torch.float32)
+        self.weight = (1 + channels.sin() / 4).requires_grad_()
+        self.bias = (channels.cos() / 2).requires_grad_()
+        self.mean = torch.zeros_like(channels)
+        self.variance = torch.ones_like(channels)
+        self.channels = sorted({0, shape[1] // 2, shape[1] - 1})
+        self.want()
+
+    def sampled(self, tensor):
+        return tensor.detach()[:, self.channels].double()
+
+    def want(self):
+        def of(parameter):
+            return parameter.detach()[self.channels].double().view(1, -1, 1, 1)
+
+        over = (0, 2, 3)
+        x, dy = self.sampled(self.x[-1]), self.sampled(self.dy[-1])
+        sigma = (x.var(over, unbiased=False, keepdim=True) + EPSILON).sqrt()
+        xhat = (x - x.mean(over, keepdim=True)) / sigma
+        self.want_y = xhat * of(self.weight) + of(self.bias)
+        self.want_dx = of(self.weight) / sigma * (
+            dy - dy.mean(over, keepdim=True) - xhat * (dy * xhat).mean(over, keepdim=True))
+
+    def error_of_copy(self):
+        return error(self.sampled(self.y[-1]), self.sampled(self.x[-1]))
+
+    def error_of_y(self):
+        return error(self.sampled(self.y[-1]), self.want_y)
+
+    def error_of_dx(self):
+        return error(self.sampled(self.dx[-1]), self.want_dx)
+
+
+def rivals(case, group):
+    """Name and forward, from x to y, of what is timed."""
+    if group is not None:
+        yield "torch_syncbn", lambda x: SyncBatchNorm.apply(
+            x, case.weight, case.bias, case.mean, case.variance, EPSILON, MOMENTUM, group, 1)
+    yield "torch_batch_norm", lambda x: F.batch_norm(
+        x, case.mean, case.variance, case.weight, case.bias, True, MOMENTUM, EPSILON)
+
+
+class Report:
+    def __init__(self, options, device):
+        self.options, self.device, self.clock, self.wrong = options, device, Clock(device == "cuda"), False
+
+    def measure(self, case, head, impl, name, call, check, allowed):
+        """Times by calls and by graph; a copy is the fastest way to make one."""
+        ways = [("calls", lambda: time_calls(self.clock, self.options.samples, self.options.calls,
+                                             lambda turn: call(turn % case.sets)))]
+        if self.device == "cuda":
+            ways.append(("graph", lambda: time_graph(self.clock, self.options.samples, case.sets, call)))
+        for way, timed in ways:
+            try:
+                case_times = timed()
+            except RuntimeError as refused:  # what cannot be captured
+                if way == "calls":
+                    raise
+                text = str(refused).splitlines()[0]
+                print(f"torch_syncbn: {impl} {name} {head['shape']} not timed by {way}: {text}", file=sys.stderr)
+                torch.cuda.synchronize()
+                continue
+            if way == "calls":
+                call(case.sets - 1)  # the set that is looked at may not have had its turn
+            found = check()
+            if not found <= allowed:
+                self.wrong = True
+                print(f"WRONG {impl} {name} {head}: an error of {found:.3g}, {allowed:.3g} is allowed", file=sys.stderr)
+                continue
+            if impl == "torch_copy":
+                case.copy_us = min(case.copy_us, case_times["median_us"])
+            case_times = {key: round(value, 4) if isinstance(value, float) else value
+                          for key, value in case_times.items()}
+            print(json.dumps({**head, "pass": name, "measured": way, "impl": impl, **case_times,
+                              "copies": round(case_times["median_us"] / case.copy_us, 4),
+                              "max_error": found}), flush=True)
+
+    def run(self, case, head, group, dtype):
+        with torch.no_grad():
+            self.measure(case, head, "torch_copy", "copy", lambda i: case.y[i].copy_(case.x[i]), case.error_of_copy, 0)
+        for impl, normalize in rivals(case, group):
+            def forward(i):
+                case.y[i] = normalize(case.x[i])
+
+            def backward(i):
+                case.dx[i] = torch.autograd.grad(case.y[i], (case.x[i], case.weight, case.bias), case.dy[i],
+                                                 retain_graph=True)[0]
+
+            self.measure(case, head, impl, "forward", forward, case.error_of_y, ALLOWED[dtype])
+            for i in range(case.sets):
+                forward(i)
+            self.measure(case, head, impl, "backward", backward, case.error_of_dx, ALLOWED[dtype])
+
+
+def raise_clocks():
+    """An idle GPU's clocks are low, and rise with the work."""
+    memory, start = torch.empty(2**26, device="cuda"), time.perf_counter()
+    while time.perf_counter() - start < 1:
+        memory.zero_()
+        torch.cuda.synchronize()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", default="16,32")
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--calls", type=int, default=64, help="that make a sample")
+    parser.add_argument("--divide", type=int, default=1, help="the pictures' sides by this")
+    parser.add_argument("--rotate", type=int, default=-1, help="bytes of all sets; -1: four times the L2 cache")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("torch_syncbn: torch sees no GPU", file=sys.stderr)
+        sys.exit(2)
+    group, rotate = None, max(options.rotate, 0)
+    if options.device == "cuda":
+        torch.cuda.set_device(0)
+        torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be captured
+        if options.rotate < 0:
+            rotate = 4 * torch.cuda.get_device_properties(0).L2_cache_size
+        raise_clocks()
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+        dist.init_process_group("nccl", device_id=torch.device("cuda", 0), store=dist.HashStore(), rank=0, world_size=1)
+        group = dist.group.WORLD
+    report = Report(options, options.device)
+    for dtype_name, dtype in DTYPES.items():
+        for layout in ("channels_last", "channels_first"):
+            for images in map(int, options.images.split(",")):
+                for channels, side, layers in RESNET50:
+                    side = side if options.divide == 1 else max(2, side // options.divide)
+                    shape = (images, channels, side, side)
+                    size = images * channels * side * side * dtype.itemsize
+                    sets = max(2, -(-rotate // size))
+                    case = Case(shape, layout, dtype, sets, options.device)
+                    head = {"figure": "time", "suite": "resnet50", "layer": f"{channels}x{side}x{side}",
+                            "layers": layers, "shape": shape, "layout": layout, "dtype": dtype_name, "replicas": 1,
+                            "threads": 1, "device": "gpu" if options.device == "cuda" else "cpu", "cold": rotate > 0,
+                            "sets": sets, "torch": torch.__version__}
+                    report.run(case, head, group, dtype_name)
+    if group is not None:
+        dist.destroy_process_group()
+    sys.exit(1 if report.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
