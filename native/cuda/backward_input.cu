@@ -15,13 +15,14 @@
 //            in float32 (float64 for float64): dx = scale * (((A * g - mean_g) + slope * (x - mean)) + rest), where
 //            mean and mean_g are rounded and rest is what that leaves, so that A * g - mean_g and x - mean lose no
 //            digits. One thread of the launch reports a row of another step.
-// Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / 128, unit blocks), with units of one element channels /
-//            32; planes: block (1 .. 8, 256 .. 32), grid (channels / (1 .. 8), unit blocks). At most 396 blocks, or one
-//            a tile of channels.
+// Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / (32 .. 128), unit blocks), 128 being what units of 4 and
+//            8 elements have; planes: block (1 .. 8, 256 .. 32), grid (channels / (1 .. 8), unit blocks). At most 264
+//            blocks, or one a tile of channels; two fit a multiprocessor: one wave, since every block adds up the rows.
 // Traffic    reads x (training or ReLU), dy and what else is given once, as their last use; writes dx once, left in the
-//            cache for the layer before.
-// Designed   for channels (rows) or inner (planes) a multiple of 4 and tensors aligned to 4 elements; right for all
-//            others.
+//            cache for the layer before. 64 KB of x and dy in flight a multiprocessor.
+// Designed   for rows (channels) or runs (inner) of whole 16-byte units and tensors aligned to 16 bytes; narrower units
+//            where shape or alignment asks for them: 8, 4 or 1 elements of 2 bytes, 4 or 1 of 4 bytes, 2 or 1 of 8.
+//            Right for all others; a mask or an adjustment takes 1.
 // Result     deterministic.
 // Index      64-bit: outer * channels * inner may exceed 2^31.
 #include "entry.cuh"
@@ -29,11 +30,8 @@
 namespace syncbn {
 namespace {
 
-// Three blocks for each multiprocessor of an H100: one wave, since every block adds up the rows first.
-constexpr Tiling kTiling = {128, 3, 396};
-
 template <typename V>
-constexpr int kUnits = units_in_flight<V>(48, 4, 8 / V::kWidth);
+constexpr int kUnits = units_in_flight<V>(2);
 
 struct BackwardInputParams {
   const void *x;
@@ -99,8 +97,8 @@ __device__ __forceinline__ void transform_units(const Coefficients<typename V::R
   const Adjustment<Real> adjustment = {static_cast<const Real *>(p.adjust_scale),
                                        static_cast<const Real *>(p.adjust_bias)};
   const bool reads_x = p.training || p.relu;
-  Unit<V> x[kUnits<V>];
-  Unit<V> dy[kUnits<V>];
+  Packed<V> x[kUnits<V>];
+  Packed<V> dy[kUnits<V>];
   Bits counts[kUnits<V>];
   Adjusting<V> adjusting[kUnits<V>];
   Cursor<V> ahead = cursor;
@@ -112,7 +110,7 @@ __device__ __forceinline__ void transform_units(const Coefficients<typename V::R
       if (reads_x) x[k] = load_unit<V, LastUse>(static_cast<const T *>(p.x) + ahead.offset);
       dy[k] = load_unit<V, LastUse>(static_cast<const T *>(p.dy) + ahead.offset);
       if constexpr (V::kSpecial) {
-        if (p.mask) counts[k] = load_bits<V>(p.mask + ahead.mask, p.geometry.mask.lane);
+        if (p.mask) counts[k] = load_bits<V>(p.mask + ahead.mask);
         adjusting[k] = load_adjustment<V>(adjustment, ahead.offset);
       }
     }
@@ -122,13 +120,15 @@ __device__ __forceinline__ void transform_units(const Coefficients<typename V::R
 #pragma unroll
   for (int k = 0; k < kUnits<V>; ++k) {
     if (k < units) {
+      const Unit<V> inputs = unpack<V>(x[k]);
+      const Unit<V> gradients = unpack<V>(dy[k]);
       Unit<V> dx;
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
         const Gradient<Real> &gradient = coefficients[V::channel_of(j)].gradient;
         const Transform<Real> &t = coefficients[V::channel_of(j)].transform;
-        const Real value = computed(x[k].v[j]);
-        Real g = computed(dy[k].v[j]);
+        const Real value = computed(inputs.v[j]);
+        Real g = computed(gradients.v[j]);
         if (p.relu) {
           const Real v =
               V::kSpecial && adjustment.scale ? apply(t, value, adjusting[k].a[j], adjusting[k].b[j]) : apply(t, value);
@@ -147,10 +147,10 @@ __device__ __forceinline__ void transform_units(const Coefficients<typename V::R
 }
 
 template <typename V>
-__global__ void __launch_bounds__(kThreads, V::kSpecial ? 2 : 3)
+__global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
     backward_input_kernel(const __grid_constant__ BackwardInputParams p) {
   using Real = typename V::Real;
-  __shared__ Coefficients<Real> tile[kMaxLanes * V::kChannels];
+  __shared__ Coefficients<Real> tile[kTransformTiling.max_channels];
   const Share share = share_of<V>(p.geometry, this_place());
   const int thread = thread_of_block();
   const int slots = static_cast<int>(blockDim.x) * V::kChannels;
@@ -178,6 +178,7 @@ __global__ void __launch_bounds__(kThreads, V::kSpecial ? 2 : 3)
 }
 
 struct BackwardInputKernels {
+  static constexpr Tiling kTiling = kTransformTiling;
   template <typename V>
   static auto of() {
     return backward_input_kernel<V>;
@@ -190,7 +191,7 @@ struct BackwardInputKernels {
 int32_t syncbn_cuda_backward_input(const syncbn_backward_input_args *args) {
   using namespace syncbn;
   if (const int status = check(args, last_error())) return status;
-  const Plan plan = plan_of(kTiling, args->dtype, shape_of(*args), mask_strides_of(*args),
+  const Plan plan = plan_of(BackwardInputKernels::kTiling, args->dtype, shape_of(*args), mask_strides_of(*args),
                             args->mask != 0 || args->adjust_scale != 0, {args->x, args->dy, args->dx}, 0);
   BackwardInputParams p;
   p.x = pointer<const void>(args->x);

@@ -20,24 +20,23 @@
 //            part of the mean and 1 / sigma do to the sum is done to the sum. With an adjustment there are two more,
 //            of g and of g * (its bias).
 // Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / 32, unit blocks); planes: block (1 .. 8, 256 .. 32),
-// grid
-//            (channels / (1 .. 8), unit blocks). At most 264 blocks, or one a tile of channels.
-// Traffic    reads x, dy and what else is given once; writes dresidual, 16 bytes a channel and unit block (40 where
-//            elements are special), the rows and the gradients.
-// Designed   for channels (rows) or inner (planes) a multiple of 4 and tensors aligned to 4 elements; right for all
-//            others.
-// Result     deterministic; the order of the sums follows from shape and dtype, on every device.
+//            grid (channels / (1 .. 8), unit blocks). At most 264 blocks, or one a tile of channels; two fit a
+//            multiprocessor.
+// Traffic    reads x, dy and what else is given once; writes dresidual, 16 bytes a channel and unit block (40 with a
+//            mask or an adjustment), the rows and the gradients. 64 KB of x and dy in flight a multiprocessor.
+// Designed   for rows (channels) or runs (inner) of whole 16-byte units and tensors aligned to 16 bytes; then by width:
+//            8, 4 or 1 elements of 2 bytes, 4 or 1 of 4 bytes, 2 or 1 of 8. Right for all others; a mask or an
+//            adjustment takes 1.
+// Result     deterministic; the order of the sums follows from shape, dtype and whether there is a mask or an
+//            adjustment, on every device.
 // Index      64-bit: outer * channels * inner may exceed 2^31.
 #include "entry.cuh"
 
 namespace syncbn {
 namespace {
 
-// Two tensors with half as many units each: as many loads in flight as stats has.
-constexpr Tiling kTiling = {kReduceChannels, 4, kReduceBlocks};
-
 template <typename V>
-constexpr int kUnits = units_in_flight<V>(64, V::kWidth == 4 ? 4 : 8, 8 / V::kWidth);
+constexpr int kUnits = units_in_flight<V>(2);
 
 struct BackwardReduceParams {
   const void *x;
@@ -84,8 +83,8 @@ __device__ __forceinline__ void add_units(Accumulator<V> &acc,
   using Real = typename V::Real;
   const Adjustment<Real> adjustment = {static_cast<const Real *>(p.adjust_scale),
                                        static_cast<const Real *>(p.adjust_bias)};
-  Unit<V> x[kUnits<V>];
-  Unit<V> dy[kUnits<V>];
+  Packed<V> x[kUnits<V>];
+  Packed<V> dy[kUnits<V>];
   Bits counts[kUnits<V>];
   Bits positive[kUnits<V>];
   Adjusting<V> adjusting[kUnits<V>];
@@ -97,9 +96,9 @@ __device__ __forceinline__ void add_units(Accumulator<V> &acc,
     if (k < units) {
       x[k] = load_unit<V, Keep>(static_cast<const T *>(p.x) + ahead.offset);
       dy[k] = load_unit<V, Keep>(static_cast<const T *>(p.dy) + ahead.offset);
-      if (p.relu_mask) positive[k] = load_bits<V>(p.relu_mask + ahead.offset, 1);
+      if (p.relu_mask) positive[k] = load_bits<V>(p.relu_mask + ahead.offset);
       if constexpr (V::kSpecial) {
-        if (p.mask) counts[k] = load_bits<V>(p.mask + ahead.mask, p.geometry.mask.lane);
+        if (p.mask) counts[k] = load_bits<V>(p.mask + ahead.mask);
         adjusting[k] = load_adjustment<V>(adjustment, ahead.offset);
       }
     }
@@ -109,19 +108,20 @@ __device__ __forceinline__ void add_units(Accumulator<V> &acc,
 #pragma unroll
   for (int k = 0; k < kUnits<V>; ++k) {
     if (k < units) {
-      Unit<V> gradient;
+      const Unit<V> inputs = unpack<V>(x[k]);
+      Unit<V> gradient = unpack<V>(dy[k]);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
         const int c = V::channel_of(j);
         const Transform<Real> &t = transforms[c];
-        const Real value = computed(x[k].v[j]);
+        const Real value = computed(inputs.v[j]);
         bool passes = has_bit(positive[k], j);
         if (p.relu && !p.relu_mask) {
           const Real v =
               V::kSpecial && adjustment.scale ? apply(t, value, adjusting[k].a[j], adjusting[k].b[j]) : apply(t, value);
           passes = v > 0;
         }
-        gradient.v[j] = passes ? dy[k].v[j] : T{};
+        if (!passes) gradient.v[j] = T{};
         const Real g = computed(gradient.v[j]);
         if constexpr (V::kSpecial) {
           if (!has_bit(counts[k], j) && g == 0) continue;
@@ -157,22 +157,23 @@ __device__ __forceinline__ Sums<V> accumulate(const BackwardReduceParams &p, con
                                        p.adjust_scale != nullptr);
   }
   Cursor<V> cursor(p.geometry, share);
-  Sums<V> total = {};
+  const Stash<Sums<V>> stash;
+  stash.clear();
   for (int64_t left = share.count; left > 0; left -= kFlushUnits) {
     const int units = left < kFlushUnits ? static_cast<int>(left) : kFlushUnits;
     Accumulator<V> acc = {};
     int done = 0;
     for (; done + kUnits<V> <= units; done += kUnits<V>) add_units(acc, transforms, cursor, p, kUnits<V>);
     if (done < units) add_units(acc, transforms, cursor, p, units - done);
-    if constexpr (!V::kSpecial) total.count(0) += units * V::kElementsOfUnit;
+    if constexpr (!V::kSpecial) stash.count(0) += units * V::kElementsOfUnit;
 #pragma unroll
     for (int c = 0; c < V::kChannels; ++c) {
-      if constexpr (V::kSpecial) total.count(c) += acc.added[c];
+      if constexpr (V::kSpecial) stash.count(c) += acc.added[c];
 #pragma unroll
-      for (int i = 0; i < kSums<V>; ++i) total.value(i, c) += of_channel<V>(acc.sum[i], c);
+      for (int i = 0; i < kSums<V>; ++i) stash.value(i, c) += of_channel<V>(acc.sum[i], c);
     }
   }
-  return total;
+  return stash.load();
 }
 
 // From sums with x - (high part of the mean) to sums with xhat; and the gradients.
@@ -200,7 +201,7 @@ __device__ __forceinline__ void finish_sums(const BackwardReduceParams &p, const
 }
 
 template <typename V>
-__global__ void __launch_bounds__(kThreads, V::kSpecial ? 1 : 2)
+__global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
     backward_reduce_kernel(const __grid_constant__ BackwardReduceParams p) {
   const Share share = share_of<V>(p.geometry, this_place());
   Sums<V> sums = accumulate<V>(p, share);
@@ -210,6 +211,7 @@ __global__ void __launch_bounds__(kThreads, V::kSpecial ? 1 : 2)
 }
 
 struct BackwardReduceKernels {
+  static constexpr Tiling kTiling = kReduceTiling;
   template <typename V>
   static auto of() {
     return backward_reduce_kernel<V>;
@@ -224,8 +226,8 @@ int32_t syncbn_cuda_backward_reduce(const syncbn_backward_reduce_args *args) {
   if (const int status = check(args, last_error())) return status;
   const syncbn_address relu_mask = args->relu ? args->relu_mask : 0;
   const Plan plan =
-      plan_of(kTiling, args->dtype, shape_of(*args), mask_strides_of(*args), args->mask != 0 || args->adjust_scale != 0,
-              {args->x, args->dy, args->dresidual}, relu_mask);
+      plan_of(BackwardReduceKernels::kTiling, args->dtype, shape_of(*args), mask_strides_of(*args),
+              args->mask != 0 || args->adjust_scale != 0, {args->x, args->dy, args->dresidual}, relu_mask);
   BackwardReduceParams p;
   p.x = pointer<const void>(args->x);
   p.dy = pointer<const void>(args->dy);

@@ -7,14 +7,16 @@
 //            ones, so that neighbours write neighbouring elements, and divides its way to the outer ones.
 // Launch     block 256, grid at most 4096, which stride over the elements.
 // Traffic    reads and writes each element once; the reads are as scattered as the source is in the destination's
-// order. Result     deterministic: a copy. Index      32-bit division up to 2^32 elements, 64-bit beyond; offsets are
-// 64-bit.
+//            order.
+// Designed   for what is rare: layouts that the other kernels do not know.
+// Result     deterministic: a copy.
+// Index      32-bit division up to 2^32 elements, 64-bit beyond; offsets are 64-bit.
 #include "entry.cuh"
 
 namespace syncbn {
 namespace {
 
-constexpr int64_t kMaxBlocks = 4096;
+constexpr int64_t kBlocksOfCopy = 4096;
 
 struct Dimension {
   int64_t size;
@@ -94,6 +96,6 @@ int32_t syncbn_cuda_copy(const syncbn_copy_args *args) {
     if (size > 1) insert(p, {size, args->source_strides[d], args->destination_strides[d]});
   }
   const uint64_t blocks = (p.elements - 1) / kThreads + 1;
-  const dim3 grid(static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks));
+  const dim3 grid(static_cast<unsigned>(blocks < kBlocksOfCopy ? blocks : kBlocksOfCopy));
   return enqueue("copy", kernel_for(p, args->element_size), {grid, dim3(kThreads)}, args->stream, p);
 }

@@ -42,9 +42,27 @@ __device__ __forceinline__ void store_release_system(uint32_t *address, uint32_t
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
 
+// A store that the compiler does not take apart, as it does some with branches around them.
+__device__ __forceinline__ void store_whole(unsigned short *address, unsigned short value) { *address = value; }
+__device__ __forceinline__ void store_whole(unsigned *address, unsigned value) { *address = value; }
+__device__ __forceinline__ void store_whole(uint2 *address, uint2 value) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(address), "r"(value.x), "r"(value.y) : "memory");
+}
+__device__ __forceinline__ void store_whole(uint4 *address, uint4 value) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x), "r"(value.y), "r"(value.z),
+               "r"(value.w)
+               : "memory");
+}
+
 // Leaves the value as it is, but the compiler must take it for another: what follows from it is computed again where it
 // is needed, rather than kept in registers.
 __device__ __forceinline__ void forget(int64_t &value) { asm volatile("" : "+l"(value)); }
+__device__ __forceinline__ void forget(unsigned short &value) { asm volatile("" : "+h"(value)); }
+__device__ __forceinline__ void forget(unsigned &value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void forget(uint2 &value) { asm volatile("" : "+r"(value.x), "+r"(value.y)); }
+__device__ __forceinline__ void forget(uint4 &value) {
+  asm volatile("" : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w));
+}
 
 }  // namespace syncbn
 

@@ -53,14 +53,24 @@ struct LastUse {
   }
 };
 
-// What one instruction moves of four elements.
-template <typename T>
-struct QuadOf {
+// What one instruction moves.
+template <size_t kBytes>
+struct WordOf;
+template <>
+struct WordOf<2> {
+  using Type = unsigned short;
+};
+template <>
+struct WordOf<4> {
+  using Type = unsigned;
+};
+template <>
+struct WordOf<8> {
   using Type = uint2;
 };
 template <>
-struct QuadOf<float> {
-  using Type = float4;
+struct WordOf<16> {
+  using Type = uint4;
 };
 
 // The adjacent elements that a thread works on at a time.
@@ -69,32 +79,48 @@ struct Unit {
   typename V::Element v[V::kWidth];
 };
 
-// Whether a unit is moved whole: the host has seen to the alignment.
+// The same as it came from memory: unpacked, 16-bit elements take a register each.
+template <typename V, bool kWhole = V::kWhole>
+struct Packed {
+  Unit<V> unit;
+};
 template <typename V>
-constexpr bool kWhole = V::kWidth == 4 && !V::kSpecial;
+struct Packed<V, true> {
+  typename WordOf<sizeof(Unit<V>)>::Type word;
+};
 
 template <typename V, typename Cache>
-__device__ __forceinline__ Unit<V> load_unit(const typename V::Element *address) {
-  Unit<V> unit;
-  if constexpr (kWhole<V>) {
-    using Quad = typename QuadOf<typename V::Element>::Type;
-    const Quad quad = Cache::load(reinterpret_cast<const Quad *>(address));
-    static_assert(sizeof unit == sizeof quad, "a quad is a unit");
-    memcpy(&unit, &quad, sizeof unit);
+__device__ __forceinline__ Packed<V> load_unit(const typename V::Element *address) {
+  if constexpr (V::kWhole) {
+    return {Cache::load(reinterpret_cast<const decltype(Packed<V>::word) *>(address))};
   } else {
+    Packed<V> packed;
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) unit.v[j] = Cache::load(address + j);
+    for (int j = 0; j < V::kWidth; ++j) packed.unit.v[j] = Cache::load(address + j);
+    return packed;
   }
-  return unit;
+}
+
+// Not before this is reached, however early the compiler finds that it could.
+template <typename V>
+__device__ __forceinline__ Unit<V> unpack(Packed<V> packed) {
+  if constexpr (V::kWhole) {
+    Unit<V> unit;
+    forget(packed.word);
+    memcpy(&unit, &packed.word, sizeof unit);
+    return unit;
+  } else {
+    return packed.unit;
+  }
 }
 
 template <typename V>
 __device__ __forceinline__ void store_unit(typename V::Element *address, const Unit<V> &unit) {
-  if constexpr (kWhole<V>) {
-    using Quad = typename QuadOf<typename V::Element>::Type;
-    Quad quad;
-    memcpy(&quad, &unit, sizeof unit);
-    *reinterpret_cast<Quad *>(address) = quad;
+  if constexpr (V::kWhole) {
+    using Word = typename WordOf<sizeof unit>::Type;
+    Word word;
+    memcpy(&word, &unit, sizeof unit);
+    store_whole(reinterpret_cast<Word *>(address), word);
   } else {
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) address[j] = unit.v[j];
@@ -107,17 +133,23 @@ constexpr Bits kAllBits = ~0u;
 
 __device__ __forceinline__ bool has_bit(Bits bits, int j) { return (bits >> j & 1) != 0; }
 
-// From bytes that are 0 or not, `stride` apart; 1 where kWhole.
+// The 32-bit words that hold a byte for each element of a unit.
 template <typename V>
-__device__ __forceinline__ Bits load_bits(const uint8_t *address, int64_t stride) {
+constexpr int kByteWords = (V::kWidth + 3) / 4;
+
+// From adjacent bytes that are 0 or not.
+template <typename V>
+__device__ __forceinline__ Bits load_bits(const uint8_t *address) {
   Bits bits = 0;
-  if constexpr (kWhole<V>) {
-    const uint32_t word = *reinterpret_cast<const uint32_t *>(address);
+  if constexpr (V::kWhole) {
+    const auto word = *reinterpret_cast<const typename WordOf<V::kWidth>::Type *>(address);
+    uint32_t bytes[kByteWords<V>] = {};
+    memcpy(bytes, &word, sizeof word);
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) bits |= static_cast<Bits>((word >> 8 * j & 0xff) != 0) << j;
+    for (int j = 0; j < V::kWidth; ++j) bits |= static_cast<Bits>((bytes[j / 4] >> 8 * (j % 4) & 0xff) != 0) << j;
   } else {
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) bits |= static_cast<Bits>(address[j * stride] != 0) << j;
+    for (int j = 0; j < V::kWidth; ++j) bits |= static_cast<Bits>(address[j] != 0) << j;
   }
   return bits;
 }
@@ -125,11 +157,13 @@ __device__ __forceinline__ Bits load_bits(const uint8_t *address, int64_t stride
 // To adjacent bytes of 0 or 1.
 template <typename V>
 __device__ __forceinline__ void store_bits(uint8_t *address, Bits bits) {
-  if constexpr (kWhole<V>) {
-    uint32_t word = 0;
+  if constexpr (V::kWhole) {
+    uint32_t bytes[kByteWords<V>] = {};
 #pragma unroll
-    for (int j = 0; j < V::kWidth; ++j) word |= static_cast<uint32_t>(has_bit(bits, j)) << 8 * j;
-    *reinterpret_cast<uint32_t *>(address) = word;
+    for (int j = 0; j < V::kWidth; ++j) bytes[j / 4] |= static_cast<uint32_t>(has_bit(bits, j)) << 8 * (j % 4);
+    typename WordOf<V::kWidth>::Type word;
+    memcpy(&word, bytes, sizeof word);
+    store_whole(reinterpret_cast<decltype(word) *>(address), word);
   } else {
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) address[j] = has_bit(bits, j);

@@ -24,7 +24,7 @@ struct Plan {
   int32_t dtype;
   Layout layout;
   int width;
-  bool special;
+  Access access;
   Geometry geometry;
   LaunchShape shape;
 };
@@ -35,48 +35,66 @@ inline Plan plan_of(const Tiling &tiling, int32_t dtype, const Shape &given, con
                     std::initializer_list<syncbn_address> tensors, syncbn_address bytes) {
   const Shape empty = {0, given.channels, 1};
   const Shape &shape = has_elements(given.outer, given.inner) ? given : empty;
-  const bool quads = dtype != SYNCBN_FLOAT64 && quads_fit(shape);
-  bool aligned = bytes % 4 == 0;
-  for (const syncbn_address address : tensors) {
-    aligned = aligned && address % static_cast<uint64_t>(4 * element_size(dtype)) == 0;
-  }
+  const auto aligned = [&](int width) {
+    bool all = bytes % static_cast<uint64_t>(width) == 0;
+    for (const syncbn_address address : tensors) {
+      all = all && address % static_cast<uint64_t>(width * element_size(dtype)) == 0;
+    }
+    return all;
+  };
+  const auto suits = [&](int width) { return units_fit(width, shape) && (tiling.adds || aligned(width)); };
   Plan plan;
   plan.dtype = dtype;
   plan.layout = layout_of(shape);
-  plan.width = quads ? 4 : 1;
-  plan.special = special || (quads && !aligned);
+  plan.width = special ? 1 : widest_unit(element_size(dtype));
+  while (plan.width > 1 && !suits(plan.width)) plan.width = narrower_unit(plan.width);
+  plan.access = special ? Access::kSpecial : plan.width > 1 && aligned(plan.width) ? Access::kWhole : Access::kSingle;
   plan.shape = launch_shape(tiling, plan.width, shape);
   plan.geometry = geometry_of(plan.width, shape, mask, plan.shape.block.y);
   return plan;
 }
 
-// Kernels::of<V>() is the kernel of a variant; all have one type.
-template <typename Kernels, typename T, int kWidth>
-auto choose_of(const Plan &plan) {
-  if (plan.layout == Layout::kRows) {
-    return plan.special ? Kernels::template of<Variant<T, Layout::kRows, kWidth, true>>()
-                        : Kernels::template of<Variant<T, Layout::kRows, kWidth, false>>();
+// Kernels::of<V>() is the kernel of a variant; all have one type. Only kernels that add up have variants that load wide
+// units one by one: the others take narrower units.
+template <typename Kernels, typename T, Layout kLayout, int kWidth>
+auto choose_access(const Plan &plan) {
+  if constexpr (kWidth == 1) {
+    return plan.access == Access::kSpecial ? Kernels::template of<Variant<T, kLayout, 1, Access::kSpecial>>()
+                                           : Kernels::template of<Variant<T, kLayout, 1, Access::kSingle>>();
+  } else if constexpr (Kernels::kTiling.adds) {
+    return plan.access == Access::kWhole ? Kernels::template of<Variant<T, kLayout, kWidth, Access::kWhole>>()
+                                         : Kernels::template of<Variant<T, kLayout, kWidth, Access::kSingle>>();
+  } else {
+    return Kernels::template of<Variant<T, kLayout, kWidth, Access::kWhole>>();
   }
-  return plan.special ? Kernels::template of<Variant<T, Layout::kPlanes, kWidth, true>>()
-                      : Kernels::template of<Variant<T, Layout::kPlanes, kWidth, false>>();
+}
+
+template <typename Kernels, typename T, Layout kLayout>
+auto choose_width(const Plan &plan) {
+  constexpr int kWidest = widest_unit(sizeof(T));
+  constexpr int kNarrower = narrower_unit(kWidest);
+  if (plan.width == kWidest) return choose_access<Kernels, T, kLayout, kWidest>(plan);
+  if (plan.width == kNarrower) return choose_access<Kernels, T, kLayout, kNarrower>(plan);
+  return choose_access<Kernels, T, kLayout, 1>(plan);
 }
 
 template <typename Kernels, typename T>
-auto choose_width(const Plan &plan) {
-  return plan.width == 4 ? choose_of<Kernels, T, 4>(plan) : choose_of<Kernels, T, 1>(plan);
+auto choose_layout(const Plan &plan) {
+  return plan.layout == Layout::kRows ? choose_width<Kernels, T, Layout::kRows>(plan)
+                                      : choose_width<Kernels, T, Layout::kPlanes>(plan);
 }
 
 template <typename Kernels>
 auto choose(const Plan &plan) {
   switch (plan.dtype) {
     case SYNCBN_FLOAT16:
-      return choose_width<Kernels, __half>(plan);
+      return choose_layout<Kernels, __half>(plan);
     case SYNCBN_BFLOAT16:
-      return choose_width<Kernels, __nv_bfloat16>(plan);
+      return choose_layout<Kernels, __nv_bfloat16>(plan);
     case SYNCBN_FLOAT64:
-      return choose_of<Kernels, double, 1>(plan);
+      return choose_layout<Kernels, double>(plan);
     default:
-      return choose_width<Kernels, float>(plan);
+      return choose_layout<Kernels, float>(plan);
   }
 }
 

@@ -1,12 +1,12 @@
 // Which elements does a thread work on?
 //
 // A dense tensor [outer, channels, inner] is seen in one of two layouts. kRows (inner = 1, channels-last): a row-major
-// matrix whose columns are the channels; a thread's unit is up to four adjacent channels of a row. kPlanes (inner > 1,
-// channels-first): each channel has `outer` runs of `inner` adjacent elements; a unit is up to four elements of a run,
-// all of one channel. In both, every channel has `units` units, blockIdx.x is the tile of channels and blockIdx.y the
-// block of units. A block is 256 threads of shape (lanes, 256 / lanes): each lane is a thread's share of channels, and
-// the threads of a lane take turns at its units. Adjacent threads are adjacent lanes in kRows, adjacent turns in
-// kPlanes: adjacent in memory, in both.
+// matrix whose columns are the channels; a thread's unit is 16 bytes of adjacent channels of a row, or less. kPlanes
+// (inner > 1, channels-first): each channel has `outer` runs of `inner` adjacent elements; a unit is 16 bytes of a run,
+// or less, all of one channel. In both, every channel has `units` units, blockIdx.x is the tile of channels and
+// blockIdx.y the block of units. A block is 256 threads of shape (lanes, 256 / lanes): each lane is a thread's share of
+// channels, and the threads of a lane take turns at its units. Adjacent threads are adjacent lanes in kRows, adjacent
+// turns in kPlanes: adjacent in memory, in both.
 //
 // Everything here follows from the shape alone, never from the device: the same shape gives the same sums on every GPU.
 // All of it can be called on the host, so that tests see indices past 2^31 without such a tensor.
@@ -26,32 +26,33 @@ constexpr int kUnitsOfPlane = 16;
 
 enum class Layout { kRows, kPlanes };
 
-// One compiled form of a kernel.
-//
-// kWidth is that of a unit: 4 where the shape allows it, which alignment does not change; 1 otherwise, and for float64,
-// where one element a thread fills a memory transaction well enough. kSpecial: elements are loaded one by one, so that
-// any alignment will do, and there may be a mask or an adjustment.
-template <typename T, Layout kLayoutOf, int kWidthOf, bool kSpecialOf>
+// How a kernel gets at the elements of a unit.
+enum class Access {
+  kWhole,   // all with one instruction: the host has seen to the alignment
+  kSingle,  // one by one, whatever the alignment
+  kSpecial  // one by one, in units of one; there may be a mask or an adjustment
+};
+
+// One compiled form of a kernel. kWidth is that of a unit, in elements.
+template <typename T, Layout kLayoutOf, int kWidthOf, Access kAccess>
 struct Variant {
   using Element = T;
   using Real = Compute<T>;
   static constexpr Layout kLayout = kLayoutOf;
   static constexpr int kWidth = kWidthOf;
-  static constexpr bool kSpecial = kSpecialOf;
+  static constexpr bool kWhole = kAccess == Access::kWhole;
+  static constexpr bool kSpecial = kAccess == Access::kSpecial;
   static constexpr int kChannels = kLayout == Layout::kRows ? kWidth : 1;  // of a thread
   static constexpr int kElementsOfUnit = kWidth / kChannels;               // of one channel
+  static_assert(!kSpecial || kWidth == 1, "masks and adjustments are read one by one");
   // Which of the thread's channels an element of a unit belongs to.
   static constexpr __host__ __device__ int channel_of(int j) { return kLayout == Layout::kRows ? j : 0; }
 };
 
-// How many units of a tensor a thread has in flight: `bytes` of it, but no more than `most` units, which is as far as
-// the registers go.
-template <typename V>
-constexpr int units_in_flight(int bytes, int most, int special) {
-  if (V::kSpecial) return special;
-  const int units = bytes / (V::kWidth * static_cast<int>(sizeof(typename V::Element)));
-  return units < most ? units : most;
-}
+// Elements of 16 bytes, which is the most that an instruction moves.
+constexpr int widest_unit(int64_t element_size) { return static_cast<int>(16 / element_size); }
+// The next width that kernels are compiled for.
+constexpr int narrower_unit(int width) { return width > 4 ? 4 : 1; }
 
 struct Shape {
   int64_t outer;
@@ -61,9 +62,9 @@ struct Shape {
 
 inline Layout layout_of(const Shape &shape) { return shape.inner > 1 ? Layout::kPlanes : Layout::kRows; }
 
-// Whether units of four elements fill the tensor.
-inline bool quads_fit(const Shape &shape) {
-  return (layout_of(shape) == Layout::kRows ? shape.channels : shape.inner) % 4 == 0;
+// Whether units of this width fill the tensor.
+inline bool units_fit(int width, const Shape &shape) {
+  return (layout_of(shape) == Layout::kRows ? shape.channels : shape.inner) % width == 0;
 }
 
 // Units of a channel.
@@ -83,7 +84,6 @@ struct Walk {
   Strides unit;  // outer: from a run to the next; inner: from a unit of a run to the next
   int64_t step;  // from a thread's unit to its next, but for
   int64_t wrap;  // what is added when that takes it out of the run
-  int64_t lane;  // from an element of a unit to the next
 };
 
 struct Geometry {
@@ -97,9 +97,9 @@ struct Geometry {
 
 // threads: blockDim.y.
 inline Walk walk_of(Layout layout, int width, const Strides &strides, int64_t run, int64_t threads) {
-  if (layout == Layout::kRows) return {strides, threads * strides.outer, 0, strides.channel};
+  if (layout == Layout::kRows) return {strides, threads * strides.outer, 0};
   const Strides unit = {strides.outer, strides.channel, strides.inner * width};
-  return {unit, threads / run * unit.outer + threads % run * unit.inner, unit.outer - run * unit.inner, strides.inner};
+  return {unit, threads / run * unit.outer + threads % run * unit.inner, unit.outer - run * unit.inner};
 }
 
 // A stride that is never taken may be anything.
@@ -121,11 +121,15 @@ inline Geometry geometry_of(int width, const Shape &shape, const Strides &mask, 
           walk_of(layout, width, without_unused(mask, shape), run, threads)};
 }
 
-// How a kernel divides its work among blocks.
+// Two blocks for each multiprocessor of an H100, which is how many of them fit at a time: one wave.
+constexpr int kBlocksOfMultiprocessor = 2;
+constexpr int64_t kMaxBlocks = 132 * kBlocksOfMultiprocessor;
+
+// How a kernel divides its work among blocks. A launch has at most kMaxBlocks blocks, or one a tile.
 struct Tiling {
-  int max_channels;    // of a tile in kRows
-  int units;           // of a thread, before another block is worth its while
-  int64_t max_blocks;  // of a launch that has more than one block for some tile
+  int max_channels;  // of a tile in kRows
+  int units;         // of a thread, before another block is worth its while
+  bool adds;         // to sums, whose order and so the width of the units must not follow from the alignment
 };
 
 // Channels side by side in a block, in units: in kPlanes more than one where there is little work in a channel.
@@ -148,7 +152,7 @@ inline int64_t tile_count(const Tiling &tiling, int width, const Shape &shape) {
 
 // The most blocks that any number of units gets.
 inline int64_t max_unit_blocks(const Tiling &tiling, int width, const Shape &shape) {
-  const int64_t blocks = tiling.max_blocks / tile_count(tiling, width, shape);
+  const int64_t blocks = kMaxBlocks / tile_count(tiling, width, shape);
   return blocks > 1 ? blocks : 1;
 }
 

@@ -18,14 +18,14 @@
 //            one any more: in float64, rounded once; and only if every row is of this step, the step was not aborted,
 //            and the channel has an element.
 // No data    A channel of which no element counts has mean 0 and variance 0. In inference the count in `saved` is 0.
-// Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / 128, unit blocks), with units of one element channels /
-//            32; planes: block (1 .. 8, 256 .. 32), grid (channels / (1 .. 8), unit blocks). At most 396 blocks, or one
-//            a tile of channels.
+// Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / (32 .. 128), unit blocks), 128 being what units of 4 and
+//            8 elements have; planes: block (1 .. 8, 256 .. 32), grid (channels / (1 .. 8), unit blocks). At most 264
+//            blocks, or one a tile of channels; two fit a multiprocessor: one wave, since every block merges the rows.
 // Traffic    reads x once, as its last use in the forward pass, and what else is given; writes y once, left in the
-// cache
-//            for the next layer, and the mask.
-// Designed   for channels (rows) or inner (planes) a multiple of 4 and tensors aligned to 4 elements; right for all
-//            others.
+//            cache for the next layer, and the mask. 64 KB of x in flight a multiprocessor, and as much of a residual.
+// Designed   for rows (channels) or runs (inner) of whole 16-byte units and tensors aligned to 16 bytes; narrower units
+//            where shape or alignment asks for them: 8, 4 or 1 elements of 2 bytes, 4 or 1 of 4 bytes, 2 or 1 of 8.
+//            Right for all others; an adjustment takes 1.
 // Result     deterministic.
 // Index      64-bit: outer * channels * inner may exceed 2^31.
 #include "entry.cuh"
@@ -33,11 +33,8 @@
 namespace syncbn {
 namespace {
 
-// Three blocks for each multiprocessor of an H100: one wave, since every block merges the rows first.
-constexpr Tiling kTiling = {128, 4, 396};
-
 template <typename V>
-constexpr int kUnits = units_in_flight<V>(64, 6, 8 / V::kWidth);
+constexpr int kUnits = units_in_flight<V>(1);
 
 struct Renorm {
   bool on;
@@ -127,8 +124,8 @@ __device__ __forceinline__ void transform_units(const Transform<typename V::Real
   using Real = typename V::Real;
   const Adjustment<Real> adjustment = {static_cast<const Real *>(p.adjust_scale),
                                        static_cast<const Real *>(p.adjust_bias)};
-  Unit<V> x[kUnits<V>];
-  Unit<V> residual[kUnits<V>];
+  Packed<V> x[kUnits<V>];
+  Packed<V> residual[kUnits<V>];
   Adjusting<V> adjusting[kUnits<V>];
   Cursor<V> ahead = cursor;
 #pragma unroll
@@ -145,15 +142,17 @@ __device__ __forceinline__ void transform_units(const Transform<typename V::Real
 #pragma unroll
   for (int k = 0; k < kUnits<V>; ++k) {
     if (k < units) {
+      const Unit<V> inputs = unpack<V>(x[k]);
+      const Unit<V> residuals = unpack<V>(residual[k]);
       Unit<V> y;
       Bits positive = 0;
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
         const Transform<Real> &t = transforms[V::channel_of(j)];
-        const Real value = computed(x[k].v[j]);
+        const Real value = computed(inputs.v[j]);
         Real v =
             V::kSpecial && adjustment.scale ? apply(t, value, adjusting[k].a[j], adjusting[k].b[j]) : apply(t, value);
-        if (p.residual) v += computed(residual[k].v[j]);
+        if (p.residual) v += computed(residuals.v[j]);
         positive |= static_cast<Bits>(v > 0) << j;
         if (p.relu && v <= 0) v = 0;  // a NaN stays
         round_to(y.v[j], v);
@@ -214,10 +213,10 @@ __device__ __forceinline__ void update_state(const NormalizeParams &p) {
 }
 
 template <typename V>
-__global__ void __launch_bounds__(kThreads, V::kSpecial ? 2 : 3)
+__global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
     normalize_kernel(const __grid_constant__ NormalizeParams p) {
   using Real = typename V::Real;
-  __shared__ Transform<Real> tile[kMaxLanes * V::kChannels];
+  __shared__ Transform<Real> tile[kTransformTiling.max_channels];
   const Share share = share_of<V>(p.geometry, this_place());
   const int slots = static_cast<int>(blockDim.x) * V::kChannels;
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * slots + thread_of_block();
@@ -243,6 +242,7 @@ __global__ void __launch_bounds__(kThreads, V::kSpecial ? 2 : 3)
 }
 
 struct NormalizeKernels {
+  static constexpr Tiling kTiling = kTransformTiling;
   template <typename V>
   static auto of() {
     return normalize_kernel<V>;
@@ -256,7 +256,7 @@ int32_t syncbn_cuda_normalize(const syncbn_normalize_args *args) {
   using namespace syncbn;
   if (const int status = check(args, last_error())) return status;
   const syncbn_address relu_mask = args->relu ? args->relu_mask : 0;
-  const Plan plan = plan_of(kTiling, args->dtype, shape_of(*args), {}, args->adjust_scale != 0,
+  const Plan plan = plan_of(NormalizeKernels::kTiling, args->dtype, shape_of(*args), {}, args->adjust_scale != 0,
                             {args->x, args->y, args->residual}, relu_mask);
   NormalizeParams p = {};
   p.x = pointer<const void>(args->x);

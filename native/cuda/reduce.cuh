@@ -7,15 +7,9 @@
 #ifndef SYNCBN_REDUCE_CUH
 #define SYNCBN_REDUCE_CUH
 
-#include "index.cuh"
+#include "tuning.cuh"
 
 namespace syncbn {
-
-// Tiles of 32 channels: a row of a tile is one 128-byte line of float32, and even 64 channels have two blocks that
-// merge. Wider ones would leave the merge, which is the tail of the launch, to fewer blocks. 264 blocks are two for
-// each multiprocessor of an H100: one wave.
-constexpr int kReduceChannels = 32;
-constexpr int64_t kReduceBlocks = 264;
 
 // Units that a thread adds up in Compute<T> before they go into its float64: bounds the rounding errors of the sums.
 constexpr int kFlushUnits = 64;
@@ -26,7 +20,7 @@ constexpr int kFlushUnits = 64;
 // workspace. Each is 0 whenever no kernel runs.
 constexpr int64_t kTickets = 256;
 constexpr int64_t kNormalizeTicket = kTickets - 1;
-static_assert(kReduceBlocks / 2 <= kNormalizeTicket, "tiles that have two blocks or more must find a ticket each");
+static_assert(kMaxBlocks / 2 <= kNormalizeTicket, "tiles that have two blocks or more must find a ticket each");
 
 constexpr int kMaxStored = 5;
 
@@ -40,10 +34,9 @@ inline Workspace workspace_at(uint64_t address) {
 }
 
 // Of whatever variant has the most partial results. In kRows tiles are widest: kPlanes may have more blocks of units
-// for a channel, but no more than kReduceBlocks blocks of its narrower tiles, or one for each tile.
+// for a channel, but no more than kMaxBlocks blocks of its narrower tiles, or one for each tile.
 inline int64_t workspace_bytes(int64_t channels) {
-  const Tiling tiling = {kReduceChannels, 1, kReduceBlocks};
-  const int64_t blocks = max_unit_blocks(tiling, 1, {1, channels, 1});
+  const int64_t blocks = max_unit_blocks(kReduceTiling, 1, {1, channels, 1});
   return kTickets * static_cast<int64_t>(sizeof(uint32_t)) + blocks * kMaxStored * channels * 8;
 }
 
@@ -60,16 +53,19 @@ struct Partial {
 
   double v[kSize];
 
-  __device__ __forceinline__ double &count(int c) { return v[kCounts == 1 ? 0 : c]; }
-  __device__ __forceinline__ double count(int c) const { return v[kCounts == 1 ? 0 : c]; }
-  __device__ __forceinline__ double &value(int i, int c) { return v[kCounts + i * kChannels + c]; }
-  __device__ __forceinline__ double value(int i, int c) const { return v[kCounts + i * kChannels + c]; }
+  static constexpr __device__ int count_at(int c) { return kCounts == 1 ? 0 : c; }
+  static constexpr __device__ int value_at(int i, int c) { return kCounts + i * kChannels + c; }
+
+  __device__ __forceinline__ double &count(int c) { return v[count_at(c)]; }
+  __device__ __forceinline__ double count(int c) const { return v[count_at(c)]; }
+  __device__ __forceinline__ double &value(int i, int c) { return v[value_at(i, c)]; }
+  __device__ __forceinline__ double value(int i, int c) const { return v[value_at(i, c)]; }
 };
 
 // Per channel: value 0 is the mean, value 1 the sum of squared deviations from it (Chan, Golub, LeVeque).
 struct MergeMoments {
-  template <typename P>
-  static __device__ __forceinline__ void merge(P &into, const P &from) {
+  template <typename Into, typename P>
+  static __device__ __forceinline__ void merge(Into &into, const P &from) {
     double before[P::kCounts];
     double weight[P::kCounts];
 #pragma unroll
@@ -109,11 +105,48 @@ __device__ __forceinline__ double of_channel(const typename V::Real (&lanes)[V::
   return sum;
 }
 
+// A column of shared memory for each thread of the block.
+template <typename P>
+__device__ __forceinline__ auto &columns() {
+  __shared__ double shared[P::kSize][kThreads];
+  return shared;
+}
+
+// A thread's partial result while it adds up: here it takes no registers from the units in flight.
+template <typename P>
+struct Stash {
+  static constexpr int kChannels = P::kChannels;
+  static constexpr int kCounts = P::kCounts;
+
+  __device__ __forceinline__ double &count(int c) const { return at(P::count_at(c)); }
+  __device__ __forceinline__ double &value(int i, int c) const { return at(P::value_at(i, c)); }
+
+  __device__ __forceinline__ void clear() const {
+#pragma unroll
+    for (int i = 0; i < P::kSize; ++i) at(i) = 0;
+  }
+
+  __device__ __forceinline__ P load() const {
+    P partial;
+#pragma unroll
+    for (int i = 0; i < P::kSize; ++i) partial.v[i] = at(i);
+    return partial;
+  }
+
+ private:
+  // The compiler would keep in registers what it has just stored, if it knew that it is the same thread's column.
+  static __device__ __forceinline__ double &at(int i) {
+    int64_t thread = thread_of_block();
+    forget(thread);
+    return columns<P>()[i][thread];
+  }
+};
+
 // Merges the partial results of the threads of a lane; that whose turn is 0 returns the result. blockDim.y is a power
 // of two. Called twice, it needs a __syncthreads() between.
 template <typename V, typename Merge, typename P>
 __device__ __forceinline__ void reduce_block(P &partial, const Share &share) {
-  __shared__ double shared[P::kSize][kThreads];
+  auto &shared = columns<P>();
   const int thread = thread_of_block();
   const unsigned to_next_turn = V::kLayout == Layout::kRows ? blockDim.x : 1;
   for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {

@@ -12,25 +12,25 @@
 //            = 1e4 sigma. Squared deviations must fit float32: values within 1e18 of their channel's mean. Infinities
 //            and NaN stay in their channel.
 // Launch     rows: block (1 .. 32, 256 .. 8), grid (channels / 32, unit blocks); planes: block (1 .. 8, 256 .. 32),
-// grid
-//            (channels / (1 .. 8), unit blocks). At most 264 blocks, or one a tile of channels.
+//            grid (channels / (1 .. 8), unit blocks). At most 264 blocks, or one a tile of channels; two fit a
+//            multiprocessor.
 // Traffic    reads x once, and the mask; writes 16 bytes a channel and unit block (24 with a mask), and the rows. 64 KB
 //            in flight a multiprocessor.
-// Designed   for channels (rows) or inner (planes) a multiple of 4 and x aligned to 4 elements; right for all others.
-// Result     deterministic; the order of the sums follows from shape and dtype, on every device.
+// Designed   for rows (channels) or runs (inner) of whole 16-byte units and x aligned to 16 bytes; then by width: 8, 4
+//            or 1 elements of 2 bytes, 4 or 1 of 4 bytes, 2 or 1 of 8. Right for all others; a mask takes 1.
+// Result     deterministic; the order of the sums follows from shape, dtype and whether there is a mask, on every
+//            device.
 // Index      64-bit: outer * channels * inner may exceed 2^31.
 #include "entry.cuh"
 
 namespace syncbn {
 namespace {
 
-constexpr Tiling kTiling = {kReduceChannels, 8, kReduceBlocks};
-
 // The first shift is taken from so many units, in every variant: alignment must not change the bits.
 constexpr int kShiftUnits = 4;
 
 template <typename V>
-constexpr int kUnits = units_in_flight<V>(128, 16, kShiftUnits);
+constexpr int kUnits = units_in_flight<V>(1);
 
 struct StatsParams {
   const void *x;
@@ -60,7 +60,7 @@ struct Shift {
 // Near the values of a thread's first units: the mean of them, relative to the first, so that equal values give it
 // exactly. A channel of which no element counts goes without.
 template <typename V>
-__device__ __forceinline__ void find_shift(Shift<V> &shift, const Unit<V> (&x)[kUnits<V>],
+__device__ __forceinline__ void find_shift(Shift<V> &shift, const Packed<V> (&x)[kUnits<V>],
                                            const Bits (&counts)[kUnits<V>], int units) {
   using Real = typename V::Real;
 #pragma unroll
@@ -71,10 +71,11 @@ __device__ __forceinline__ void find_shift(Shift<V> &shift, const Unit<V> (&x)[k
     int counted = 0;
 #pragma unroll
     for (int k = 0; k < kShiftUnits; ++k) {
+      const Unit<V> unit = unpack<V>(x[k]);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
         if (V::channel_of(j) != c || k >= units || !has_bit(counts[k], j)) continue;
-        const Real value = computed(x[k].v[j]);
+        const Real value = computed(unit.v[j]);
         if (counted == 0) first = value;
         sum += value - first;
         ++counted;
@@ -91,7 +92,7 @@ template <typename V>
 __device__ __forceinline__ void add_units(Deviations<V> &deviations, Shift<V> &shift, Cursor<V> &cursor,
                                           const StatsParams &p, int units) {
   using Real = typename V::Real;
-  Unit<V> x[kUnits<V>];
+  Packed<V> x[kUnits<V>];
   Bits counts[kUnits<V>];
 #pragma unroll
   for (int k = 0; k < kUnits<V>; ++k) {
@@ -99,7 +100,7 @@ __device__ __forceinline__ void add_units(Deviations<V> &deviations, Shift<V> &s
     counts[k] = kAllBits;
     if (k < units) {
       x[k] = load_unit<V, Keep>(static_cast<const typename V::Element *>(p.x) + cursor.offset);
-      if (V::kSpecial && p.mask) counts[k] = load_bits<V>(p.mask + cursor.mask, p.geometry.mask.lane);
+      if (V::kSpecial && p.mask) counts[k] = load_bits<V>(p.mask + cursor.mask);
     }
     cursor.advance(p.geometry);
   }
@@ -107,11 +108,12 @@ __device__ __forceinline__ void add_units(Deviations<V> &deviations, Shift<V> &s
   if (shift.known != kKnown) find_shift(shift, x, counts, units);
 #pragma unroll
   for (int k = 0; k < kUnits<V>; ++k) {
+    const Unit<V> unit = unpack<V>(x[k]);
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) {
       const int c = V::channel_of(j);
       if (k >= units || (V::kSpecial && !has_bit(counts[k], j))) continue;
-      const Real d = computed(x[k].v[j]) - shift.value[c];
+      const Real d = computed(unit.v[j]) - shift.value[c];
       deviations.sum[j] += d;
       deviations.squares[j] = fused(d, d, deviations.squares[j]);
       if constexpr (V::kSpecial) ++deviations.counted[c];
@@ -167,7 +169,8 @@ template <typename V>
 __device__ __forceinline__ Moments<V> accumulate(const StatsParams &p, const Share &share, const Origin<V> &origin) {
   static_assert(kFlushUnits % kUnits<V> == 0, "a flush follows a whole number of loads");
   Cursor<V> cursor(p.geometry, share);
-  Moments<V> total = {};
+  const Stash<Moments<V>> stash;
+  stash.clear();
   Shift<V> shift = {};
   for (int64_t left = share.count; left > 0; left -= kFlushUnits) {
     const int units = left < kFlushUnits ? static_cast<int>(left) : kFlushUnits;
@@ -175,18 +178,19 @@ __device__ __forceinline__ Moments<V> accumulate(const StatsParams &p, const Sha
     int done = 0;
     for (; done + kUnits<V> <= units; done += kUnits<V>) add_units(deviations, shift, cursor, p, kUnits<V>);
     if (done < units) add_units(deviations, shift, cursor, p, units - done);
-    MergeMoments::merge(total, moments(deviations, shift, origin, units * V::kElementsOfUnit));
+    MergeMoments::merge(stash, moments(deviations, shift, origin, units * V::kElementsOfUnit));
 #pragma unroll
     for (int c = 0; c < V::kChannels; ++c) {
       if (!has_bit(shift.known, c)) continue;
-      shift.value[c] = static_cast<typename V::Real>(origin.value[c] + total.value(0, c));
+      shift.value[c] = static_cast<typename V::Real>(origin.value[c] + stash.value(0, c));
     }
   }
-  return total;
+  return stash.load();
 }
 
 template <typename V>
-__global__ void __launch_bounds__(kThreads, 2) stats_kernel(const __grid_constant__ StatsParams p) {
+__global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
+    stats_kernel(const __grid_constant__ StatsParams p) {
   const Share share = share_of<V>(p.geometry, this_place());
   const Origin<V> origin = find_origin<V>(p, share);
   Moments<V> result = accumulate<V>(p, share, origin);
@@ -199,6 +203,7 @@ __global__ void __launch_bounds__(kThreads, 2) stats_kernel(const __grid_constan
 }
 
 struct StatsKernels {
+  static constexpr Tiling kTiling = kReduceTiling;
   template <typename V>
   static auto of() {
     return stats_kernel<V>;
@@ -211,8 +216,8 @@ struct StatsKernels {
 int32_t syncbn_cuda_stats(const syncbn_stats_args *args) {
   using namespace syncbn;
   if (const int status = check(args, last_error())) return status;
-  const Plan plan =
-      plan_of(kTiling, args->dtype, shape_of(*args), mask_strides_of(*args), args->mask != 0, {args->x}, 0);
+  const Plan plan = plan_of(StatsKernels::kTiling, args->dtype, shape_of(*args), mask_strides_of(*args),
+                            args->mask != 0, {args->x}, 0);
   StatsParams p;
   p.x = pointer<const void>(args->x);
   p.mask = pointer<const uint8_t>(args->mask);

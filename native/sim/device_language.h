@@ -263,8 +263,14 @@ inline void store_release_system(uint32_t *address, uint32_t value) {
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
 }
 
+template <typename T>
+void store_whole(T *address, T value) {
+  *address = value;
+}
+
 // For the compiler of a GPU only.
-inline void forget(int64_t &) {}
+template <typename T>
+inline void forget(T &) {}
 
 // Waits for all threads of a cooperative launch's grid.
 inline void grid_sync(int line = __builtin_LINE()) { sim_grid_barrier(line); }

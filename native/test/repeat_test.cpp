@@ -1,4 +1,4 @@
-// The same inputs give the same bits: in the next run, in used workspace, and whatever ran before.
+// The same inputs give the same bits: in the next run, at any address, in used workspace, and whatever ran before.
 #include "backend.h"
 #include "check.h"
 #include "dtype.h"
@@ -31,6 +31,7 @@ Results run_alone(const Config &config, syncbn_address workspace) {
   for (size_t i = 0; i < kStates; ++i) results.emplace_back(kStateNames[i], encode(SYNCBN_FLOAT64, state.values[i]));
   replica.backward_input(replica.backward_rows.download());
   results.emplace_back("dx", replica.dx().download_bytes());
+  if (config.residual) results.emplace_back("dresidual", replica.dresidual().download_bytes());
   return results;
 }
 
@@ -60,6 +61,29 @@ TEST(same_bits_in_every_run) {
       const Context context("%s", config.text().c_str());
       const Results first = run_alone(config, 0);
       for (int i = 0; i < 2; ++i) check_same(first, run_alone(config, 0));
+    }
+  }
+}
+
+// Which says how elements are loaded, and nothing else. Four elements of 16 bits are half a unit.
+TEST(same_bits_at_every_address) {
+  constexpr int64_t kShapes[][2] = {{72, 1}, {68, 1}, {5, 56}, {3, 196}};
+  int turn = 0;
+  for (const auto &[channels, inner] : kShapes) {
+    for (const int32_t dtype : kDtypes) {
+      Config config(channels, {{inner > 1 ? 3 : 70, inner}});
+      config.layer.dtype = dtype;
+      const int options = ++turn * 5 / 4 % 4;
+      config.layer.relu = options != 0;
+      config.residual = options % 2 == 0;
+      config.layer.relu_again = config.layer.relu && !config.residual;
+      const Context context("%s", config.text().c_str());
+      const Results aligned = run_alone(config, 0);
+      for (const int64_t misaligned : {1, 4}) {
+        config.placement.misaligned = misaligned;
+        const Context where("%lld elements on", static_cast<long long>(misaligned));
+        check_same(aligned, run_alone(config, 0));
+      }
     }
   }
 }

@@ -1,8 +1,7 @@
 // Do the kernels find every element of a tensor once, also past 2^31 and 2^33 elements? Their index functions run here
 // on the host, so that no tensor is needed.
-#include "cuda/index.cuh"
-
 #include "check.h"
+#include "cuda/entry.cuh"
 
 using namespace syncbn;
 using namespace test;
@@ -108,20 +107,25 @@ template <Layout kLayout, int kWidth>
 void check_shape(const Shape &shape) {
   const Strides dense = {shape.channels * shape.inner, shape.inner, 1};
   const Strides by_outer = {shape.inner, 0, 1};
-  for (const Tiling &tiling : {Tiling{32, 8, 264}, Tiling{128, 3, 396}}) {
-    check_tensor<Variant<float, kLayout, kWidth, false>>(tiling, shape, {});
-    check_tensor<Variant<float, kLayout, kWidth, true>>(tiling, shape, dense);
-    check_tensor<Variant<float, kLayout, kWidth, true>>(tiling, shape, by_outer);
+  for (const Tiling &tiling : {kReduceTiling, kTransformTiling, Tiling{128, 8, true}}) {
+    check_tensor<Variant<float, kLayout, kWidth, Access::kSingle>>(tiling, shape, {});
+    if constexpr (kWidth == 1) {
+      check_tensor<Variant<float, kLayout, 1, Access::kSpecial>>(tiling, shape, dense);
+      check_tensor<Variant<float, kLayout, 1, Access::kSpecial>>(tiling, shape, by_outer);
+    }
   }
 }
 
 TEST(index_of_rows) {
   check_shape<Layout::kRows, 1>({1000, 37, 1});
+  check_shape<Layout::kRows, 2>({999, 70, 1});
   check_shape<Layout::kRows, 4>({1001, 100, 1});
+  check_shape<Layout::kRows, 8>({1001, 200, 1});
   check_shape<Layout::kRows, 1>({k2to31 + 3, 5, 1});
   check_shape<Layout::kRows, 4>({(k2to33 >> 6) + 1, 64, 1});
   check_shape<Layout::kRows, 1>({7, k2to31 - 1, 1});
   check_shape<Layout::kRows, 4>({5, k2to31 - 4, 1});
+  check_shape<Layout::kRows, 8>({5, k2to31 - 8, 1});
   check_shape<Layout::kRows, 1>({k2to33 + 1, 1, 1});
 }
 
@@ -130,7 +134,10 @@ TEST(index_of_planes) {
   check_shape<Layout::kPlanes, 4>({100, 3, 12});
   check_shape<Layout::kPlanes, 1>({2, 2048, 49});
   check_shape<Layout::kPlanes, 4>({2, 7, 16});
+  check_shape<Layout::kPlanes, 2>({2, 7, 18});
+  check_shape<Layout::kPlanes, 8>({3, 9, 56});
   check_shape<Layout::kPlanes, 4>({2, 3, k2to31 + 4});
+  check_shape<Layout::kPlanes, 8>({2, 3, k2to31 + 8});
   check_shape<Layout::kPlanes, 1>({1, 2, k2to33 + 1});
   check_shape<Layout::kPlanes, 1>({70001, 512, 257});
   check_shape<Layout::kPlanes, 4>({k2to31, 2, 4});
@@ -145,6 +152,85 @@ TEST(index_ignores_unused_strides) {
   CHECK_EQUAL(rows.mask.step, 512);
   const Geometry planes = geometry_of(4, {1, 5, 8}, {kAny, 0, 1}, 256);
   CHECK_EQUAL(planes.mask.unit.outer, 0);
+}
+
+// ---- which variant runs, and on how many blocks
+
+struct Choice {
+  int32_t dtype;
+  int64_t channels, inner;
+  uint64_t misaligned;  // bytes
+  bool special;
+  int width;  // of a kernel that adds up
+  Access access;
+  int other_width;  // of one that does not
+};
+
+TEST(units_are_as_wide_as_shape_and_alignment_allow) {
+  constexpr Choice kChoices[] = {
+      {SYNCBN_FLOAT32, 64, 1, 0, false, 4, Access::kWhole, 4},
+      {SYNCBN_FLOAT32, 64, 1, 8, false, 4, Access::kSingle, 1},
+      {SYNCBN_FLOAT32, 66, 1, 0, false, 1, Access::kSingle, 1},
+      {SYNCBN_FLOAT32, 64, 1, 0, true, 1, Access::kSpecial, 1},
+      {SYNCBN_FLOAT16, 64, 1, 0, false, 8, Access::kWhole, 8},
+      {SYNCBN_FLOAT16, 64, 1, 8, false, 8, Access::kSingle, 4},
+      {SYNCBN_FLOAT16, 64, 1, 2, false, 8, Access::kSingle, 1},
+      {SYNCBN_FLOAT16, 68, 1, 0, false, 4, Access::kWhole, 4},
+      {SYNCBN_FLOAT16, 68, 1, 4, false, 4, Access::kSingle, 1},
+      {SYNCBN_FLOAT16, 66, 1, 0, false, 1, Access::kSingle, 1},
+      {SYNCBN_BFLOAT16, 3, 196, 8, false, 4, Access::kWhole, 4},
+      {SYNCBN_BFLOAT16, 3, 784, 0, false, 8, Access::kWhole, 8},
+      {SYNCBN_BFLOAT16, 8, 49, 0, false, 1, Access::kSingle, 1},
+      {SYNCBN_FLOAT64, 6, 1, 0, false, 2, Access::kWhole, 2},
+      {SYNCBN_FLOAT64, 6, 1, 8, false, 2, Access::kSingle, 1},
+      {SYNCBN_FLOAT64, 8, 7, 0, false, 1, Access::kSingle, 1},
+      {SYNCBN_FLOAT64, 7, 8, 0, true, 1, Access::kSpecial, 1},
+  };
+  for (const Choice &choice : kChoices) {
+    const Shape shape = {5, choice.channels, choice.inner};
+    const syncbn_address at = 4096 + choice.misaligned;
+    const Plan adds = plan_of(kReduceTiling, choice.dtype, shape, {}, choice.special, {0, at}, 0);
+    CHECK_EQUAL(adds.width, choice.width);
+    CHECK(adds.access == choice.access);
+    const Plan other = plan_of(kTransformTiling, choice.dtype, shape, {}, choice.special, {at, 4096}, 0);
+    CHECK_EQUAL(other.width, choice.other_width);
+    CHECK((other.access == Access::kWhole) == (choice.other_width > 1));
+    // A unit's mask bytes are moved like its elements.
+    const Plan bytes = plan_of(kReduceTiling, choice.dtype, shape, {}, choice.special, {4096}, 4097);
+    CHECK_EQUAL(bytes.width, choice.width);
+    CHECK(bytes.access != Access::kWhole);
+  }
+}
+
+// The layers of ResNet-50 have a block for each of an H100's 132 multiprocessors, or so little work that no thread has
+// more than what another block is worth; and no more blocks than fit twice.
+TEST(grids_fill_the_chip) {
+  constexpr int64_t kLayers[][2] = {{64, 112}, {64, 56},  {256, 56},  {128, 56}, {128, 28}, {512, 28},
+                                    {256, 28}, {256, 14}, {1024, 14}, {512, 14}, {512, 7},  {2048, 7}};
+  const auto check = [](const Tiling &tiling, int32_t dtype, const Shape &shape) {
+    const Plan plan = plan_of(tiling, dtype, shape, {}, false, {}, 0);
+    const dim3 grid = plan.shape.grid;
+    const int64_t blocks = int64_t{grid.x} * grid.y;
+    const int64_t of_block = (plan.geometry.units + grid.y - 1) / grid.y;
+    const bool enough = blocks >= 132 || of_block <= tiling.units * int64_t{plan.shape.block.y};
+    const bool several = shape.channels > 64 || grid.y > 1;
+    if (enough && several && blocks <= 2 * kMaxBlocks) return;
+    failed(
+        __FILE__, __LINE__,
+        sim::format("%s [%ld, %ld, %ld], dtype %d: grid %u x %u, %ld units a block", tiling.adds ? "sums" : "y or dx",
+                    shape.outer, shape.channels, shape.inner, dtype, grid.x, grid.y, of_block));
+  };
+  for (const Tiling &tiling : {kReduceTiling, kTransformTiling}) {
+    for (const auto &[channels, side] : kLayers) {
+      for (const int64_t images : {16, 32}) {
+        for (const int32_t dtype : {SYNCBN_FLOAT32, SYNCBN_FLOAT16, SYNCBN_BFLOAT16, SYNCBN_FLOAT64}) {
+          const int64_t area = side * side;
+          check(tiling, dtype, {images * area, channels, 1});
+          check(tiling, dtype, {images, channels, area});
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
