@@ -127,17 +127,17 @@ cudaError_t check_not_capturing(Stream &stream) {
   return cudaErrorStreamCaptureUnsupported;
 }
 
-cudaError_t check_legacy(int device) {
+bool legacy_is_blocked(int device, bool by_work) {
   std::lock_guard<std::mutex> lock(capture_lock());
-  cudaError_t result = cudaSuccess;
+  bool blocked = false;
   for (const auto &capture : captures()) {
     for (const auto &stream : capture->streams) {
       if (stream->device != device || !stream->blocking) continue;
-      capture->invalid = true;
-      result = cudaErrorStreamCaptureImplicit;
+      if (by_work) capture->invalid = true;
+      blocked = true;
     }
   }
-  return result;
+  return blocked;
 }
 
 void capture_operation(Stream &stream, Operation operation) { steps_of(stream).push_back({std::move(operation)}); }
@@ -177,6 +177,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus *
     const std::shared_ptr<Stream> stream = find_stream(handle);
     if (!stream) return cudaErrorInvalidResourceHandle;
     if (!status) return cudaErrorInvalidValue;
+    const bool legacy = !handle || handle == cudaStreamLegacy;
+    if (legacy && legacy_is_blocked(stream->device, false)) return cudaErrorStreamCaptureImplicit;
     std::lock_guard<std::mutex> lock(capture_lock());
     *status = !stream->capture           ? cudaStreamCaptureStatusNone
               : stream->capture->invalid ? cudaStreamCaptureStatusInvalidated

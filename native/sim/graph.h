@@ -41,8 +41,9 @@ bool capturing(Stream &stream);
 cudaError_t check_unsafe_call();
 // Fails where the stream is capturing: what the caller is about to do would wait for work that is not running.
 cudaError_t check_not_capturing(Stream &stream);
-// For a legacy stream operation: cudaErrorStreamCaptureImplicit where a blocking stream of the device is capturing.
-cudaError_t check_legacy(int device);
+// Whether a blocking stream of the device is capturing, which bars its legacy stream (cudaErrorStreamCaptureImplicit).
+// Work on the legacy stream makes such captures invalid; a question about it does not.
+bool legacy_is_blocked(int device, bool by_work);
 
 // An event's record in a captured stream, and a wait for it, which pulls the waiting stream into the capture.
 struct CapturedEvent {

@@ -183,9 +183,7 @@ cudaError_t submit(Stream &stream, Operation operation) {
     }
   }
   const bool legacy = default_stream(stream.device).get() == &stream;
-  if (legacy) {
-    if (const cudaError_t error = check_legacy(stream.device)) return error;
-  }
+  if (legacy && legacy_is_blocked(stream.device, true)) return cudaErrorStreamCaptureImplicit;
   if (!operation.launch.empty()) log_launch(operation.launch);
   if (legacy) {
     push_legacy(stream, std::move(operation));

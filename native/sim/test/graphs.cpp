@@ -98,11 +98,25 @@ TEST(captures_refuse_what_cuda_refuses) {
   CHECK_EQUAL(status_of(s.a), static_cast<int>(cudaStreamCaptureStatusInvalidated));
   CHECK_EQUAL(end(), invalidated);
 
+  // Allocation is forbidden where the mode says so; waiting for a capturing stream, and asking how far it is, always.
+  for (const auto mode : {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal}) {
+    OK(cudaMalloc(&memory, 8));
+    begin(mode);
+    CHECK_EQUAL(static_cast<int>(cudaFree(memory)), unsupported);
+    CHECK_EQUAL(end(), invalidated);
+    OK(cudaFree(memory));
+    begin(mode);
+    CHECK_EQUAL(static_cast<int>(cudaHostAlloc(&memory, 8, 0)), unsupported);
+    CHECK_EQUAL(end(), invalidated);
+  }
   begin(cudaStreamCaptureModeRelaxed);
   OK(cudaMalloc(&memory, 8));
+  OK(cudaFree(memory));
   CHECK_EQUAL(static_cast<int>(cudaStreamSynchronize(s.a)), unsupported);
   CHECK_EQUAL(end(), invalidated);
-  OK(cudaFree(memory));
+  begin(cudaStreamCaptureModeRelaxed);
+  CHECK_EQUAL(static_cast<int>(cudaStreamQuery(s.a)), unsupported);
+  CHECK_EQUAL(end(), invalidated);
 
   // Another thread's call spoils a global capture, but not where either is thread-local.
   const auto query_elsewhere = [&](bool thread_local_mode) {
@@ -137,6 +151,44 @@ TEST(captures_refuse_what_cuda_refuses) {
   CHECK_EQUAL(static_cast<int>(cudaStreamBeginCapture(nullptr, cudaStreamCaptureModeGlobal)), unsupported);
   OK(cudaDeviceSynchronize());
   CHECK_EQUAL(x.download()[0], 1.0);
+  cudaGetLastError();
+}
+
+// A node of the graph: read where it lies at each replay, from pageable memory too.
+TEST(captured_copies_read_the_host_at_replay) {
+  Streams s;
+  Buffer<double> x{0.0};
+  double host = 1;
+  OK(cudaStreamBeginCapture(s.a, cudaStreamCaptureModeThreadLocal));
+  OK(cudaMemcpyAsync(x.device, &host, sizeof host, cudaMemcpyHostToDevice, s.a));
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  OK(cudaStreamEndCapture(s.a, &graph));
+  OK(cudaGraphInstantiate(&exec, graph, 0));
+  for (host = 2; host < 4; ++host) {
+    OK(cudaGraphLaunch(exec, s.a));
+    OK(cudaStreamSynchronize(s.a));
+    CHECK_EQUAL(x.download()[0], host);
+  }
+  OK(cudaGraphExecDestroy(exec));
+  OK(cudaGraphDestroy(graph));
+}
+
+TEST(blocking_captures_bar_the_legacy_stream) {
+  Buffer<double> x{1.0};
+  cudaStream_t blocking;
+  cudaGraph_t graph = nullptr;
+  OK(cudaStreamCreate(&blocking));
+  OK(cudaStreamBeginCapture(blocking, cudaStreamCaptureModeThreadLocal));
+  cudaStreamCaptureStatus status;
+  const int implicit = cudaErrorStreamCaptureImplicit;
+  CHECK_EQUAL(static_cast<int>(cudaStreamIsCapturing(nullptr, &status)), implicit);
+  CHECK_EQUAL(status_of(blocking), static_cast<int>(cudaStreamCaptureStatusActive));
+  CHECK_EQUAL(static_cast<int>(scale_on(nullptr, x.device, 1, 1)), implicit);
+  CHECK_EQUAL(static_cast<int>(cudaStreamEndCapture(blocking, &graph)),
+              static_cast<int>(cudaErrorStreamCaptureInvalidated));
+  CHECK_EQUAL(status_of(nullptr), static_cast<int>(cudaStreamCaptureStatusNone));
+  OK(cudaStreamDestroy(blocking));
   cudaGetLastError();
 }
 

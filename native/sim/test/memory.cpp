@@ -125,15 +125,21 @@ TEST(pointers_know_where_they_are) {
   OK(cudaPointerGetAttributes(&attributes, x.device + 7));
   CHECK_EQUAL(static_cast<int>(attributes.type), static_cast<int>(cudaMemoryTypeDevice));
   CHECK_EQUAL(attributes.device, 2);
-  OK(cudaPointerGetAttributes(&attributes, &attributes));
-  CHECK_EQUAL(static_cast<int>(attributes.type), static_cast<int>(cudaMemoryTypeUnregistered));
+  CHECK(attributes.devicePointer == x.device + 7);
+  CHECK(attributes.hostPointer == nullptr);
+  // No error, for memory that was never the runtime's and for what lies behind an allocation.
+  for (const void *pointer : {static_cast<const void *>(&attributes), static_cast<const void *>(x.device + 8)}) {
+    OK(cudaPointerGetAttributes(&attributes, pointer));
+    CHECK_EQUAL(static_cast<int>(attributes.type), static_cast<int>(cudaMemoryTypeUnregistered));
+  }
   void *pinned = nullptr, *mapped = nullptr;
   OK(cudaHostAlloc(&pinned, 8, cudaHostAllocMapped));
   OK(cudaHostGetDevicePointer(&mapped, pinned, 0));
   CHECK(mapped == pinned);
-  OK(cudaPointerGetAttributes(&attributes, pinned));
+  void *inside = static_cast<char *>(pinned) + 4;
+  OK(cudaPointerGetAttributes(&attributes, inside));
   CHECK_EQUAL(static_cast<int>(attributes.type), static_cast<int>(cudaMemoryTypeHost));
-  CHECK(attributes.hostPointer == pinned);
+  CHECK(attributes.hostPointer == inside);
   CHECK_EQUAL(static_cast<int>(cudaFree(pinned)), static_cast<int>(cudaErrorInvalidValue));
   OK(cudaFreeHost(pinned));
   cudaGetLastError();
