@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "graph.h"
+#include "memory.h"
 
 using namespace syncbn::sim;
 
@@ -70,6 +71,12 @@ NATIVE(void, revive0)(void *, void *, int32_t index) { revive_device(index); }
 NATIVE(int64_t, seed0)(void *, void *) { return static_cast<int64_t>(settings().seed); }
 NATIVE(int64_t, launches0)(void *, void *, int64_t to, int64_t capacity) {
   return copy_text(launches(), TEXT(to), capacity);
+}
+NATIVE(int64_t, functions0)(void *, void *, int64_t to, int64_t capacity) {
+  return copy_text(functions(), TEXT(to), capacity);
+}
+NATIVE(int64_t, overruns0)(void *, void *, int64_t to, int64_t capacity) {
+  return copy_text(overruns(), TEXT(to), capacity);
 }
 NATIVE(int64_t, failure0)(void *, void *, int32_t index, int64_t to, int64_t capacity) {
   return sim_failure(index, TEXT(to), capacity);

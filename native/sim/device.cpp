@@ -139,13 +139,14 @@ cudaError_t cudaGetDeviceCount(int *count) {
     if (!count) return cudaErrorInvalidValue;
     initialize_driver();
     *count = std::max(0, settings().devices);
-    return *count ? cudaSuccess : cudaErrorNoDevice;
+    return node_status();
   });
 }
 
 cudaError_t cudaSetDevice(int index) {
   return api("cudaSetDevice", [&] {
-    if (!device(index)) return settings().devices > 0 ? cudaErrorInvalidDevice : cudaErrorNoDevice;
+    if (const cudaError_t error = node_status()) return error;
+    if (!device(index)) return cudaErrorInvalidDevice;
     thread_state.device = index;
     return device_status();
   });
@@ -155,7 +156,7 @@ cudaError_t cudaGetDevice(int *index) {
   return api("cudaGetDevice", [&] {
     if (!index) return cudaErrorInvalidValue;
     *index = thread_state.device;
-    return device(*index) ? cudaSuccess : cudaErrorNoDevice;
+    return node_status();
   });
 }
 
@@ -209,12 +210,18 @@ cudaError_t cudaDriverGetVersion(int *version) {
   });
 }
 
+// Texts cannot fail: a fault that is injected into them changes nothing.
+
 const char *cudaGetErrorName(cudaError_t error) {
+  static Site &here = site("cudaGetErrorName");
+  enter(here);
   const ErrorText *found = find_error(error);
   return found ? found->name : "unrecognized error code";
 }
 
 const char *cudaGetErrorString(cudaError_t error) {
+  static Site &here = site("cudaGetErrorString");
+  enter(here);
   const ErrorText *found = find_error(error);
   return found ? found->text : "unrecognized error code";
 }

@@ -100,6 +100,18 @@ long calls(const std::string &name) {
   return site.total - site.reset;
 }
 
+std::string functions() {
+  Sites &sites = all_sites();
+  std::string lines;
+  std::lock_guard<std::mutex> lock(sites.mutex);
+  for (auto &entry : sites.by_name) {
+    std::lock_guard<std::mutex> site_lock(entry.second->mutex);
+    const long count = entry.second->total - entry.second->reset;
+    if (count > 0) lines += format("%s %ld\n", entry.first.c_str(), count);
+  }
+  return lines;
+}
+
 void reset_calls() {
   Sites &sites = all_sites();
   std::lock_guard<std::mutex> lock(sites.mutex);

@@ -37,19 +37,27 @@ Memory &memory() {
 size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 size_t page_size() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
-long bytes_in_use(MemoryKind kind, int device) {
+struct Use {
+  long allocations = 0, bytes = 0;
+};
+
+Use in_use(MemoryKind kind, int device) {
   std::lock_guard<std::mutex> lock(memory().mutex);
-  long total = 0;
+  Use use;
   for (const auto &entry : memory().live) {
     const Allocation &a = entry.second;
-    if (a.kind == kind && (device < 0 || a.device == device)) total += static_cast<long>(a.size);
+    if (a.kind != kind || (device >= 0 && a.device != device)) continue;
+    ++use.allocations;
+    use.bytes += static_cast<long>(a.size);
   }
-  return total;
+  return use;
 }
 
 const bool kCounted =
-    (count_live("memory", [](int device) { return bytes_in_use(MemoryKind::kDevice, device); }),
-     count_live("hostMemory", [](int device) { return bytes_in_use(MemoryKind::kHost, device); }), true);
+    (count_live("memory", [](int device) { return in_use(MemoryKind::kDevice, device).bytes; }),
+     count_live("allocations", [](int device) { return in_use(MemoryKind::kDevice, device).allocations; }),
+     count_live("hostMemory", [](int device) { return in_use(MemoryKind::kHost, device).bytes; }),
+     count_live("hostAllocations", [](int device) { return in_use(MemoryKind::kHost, device).allocations; }), true);
 
 cudaError_t allocate(MemoryKind kind, size_t size, void **pointer) {
   if (!pointer) return cudaErrorInvalidValue;
@@ -57,7 +65,7 @@ cudaError_t allocate(MemoryKind kind, size_t size, void **pointer) {
   if (size == 0) return cudaSuccess;
   const int device = thread_state.device;
   if (kind == MemoryKind::kDevice) {
-    const size_t used = static_cast<size_t>(bytes_in_use(kind, device));
+    const size_t used = static_cast<size_t>(in_use(kind, device).bytes);
     if (size > settings().memory || used > settings().memory - size) return cudaErrorMemoryAllocation;
   }
   Allocation a;
@@ -89,6 +97,11 @@ bool canary_intact(const Allocation &a) {
   return std::all_of(low, start, intact) && std::all_of(end, high, intact);
 }
 
+std::string describe_overrun(const Allocation &a) {
+  return format("bytes around an allocation of %zu bytes at %p on device %d were written", a.size,
+                static_cast<void *>(a.address), a.device);
+}
+
 cudaError_t release(MemoryKind kind, void *pointer) {
   if (!pointer) return device_status();
   if (const cudaError_t error = check_unsafe_call()) return error;
@@ -111,8 +124,7 @@ cudaError_t release(MemoryKind kind, void *pointer) {
     }
   }
   if (!intact) {
-    fail_device(a.device, cudaErrorIllegalAddress,
-                format("bytes around an allocation of %zu bytes at %p were written", a.size, pointer));
+    fail_device(a.device, cudaErrorIllegalAddress, describe_overrun(a));
     return cudaErrorIllegalAddress;
   }
   return device_status();
@@ -184,6 +196,15 @@ bool find_allocation(const void *pointer, size_t size, Allocation *found) {
   return static_cast<const char *>(pointer) + size <= found->address + found->size;
 }
 
+std::string overruns() {
+  std::lock_guard<std::mutex> lock(memory().mutex);
+  std::string lines;
+  for (const auto &entry : memory().live) {
+    if (!canary_intact(entry.second)) lines += describe_overrun(entry.second) + "\n";
+  }
+  return lines;
+}
+
 void describe_address(const void *address, char *text, size_t capacity) {
   const char *at = static_cast<const char *>(address);
   const auto near = [&](const Allocation &a) { return at >= a.mapping && at < a.mapping + a.mapped; };
@@ -240,7 +261,7 @@ cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
     if (const cudaError_t error = device_status()) return error;
     if (!free || !total) return cudaErrorInvalidValue;
     *total = settings().memory;
-    *free = *total - static_cast<size_t>(bytes_in_use(MemoryKind::kDevice, thread_state.device));
+    *free = *total - static_cast<size_t>(in_use(MemoryKind::kDevice, thread_state.device).bytes);
     return cudaSuccess;
   });
 }

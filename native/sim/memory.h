@@ -21,6 +21,8 @@ struct Allocation {
 bool find_allocation(const void *pointer, size_t size, Allocation *found);
 // The allocation that holds the first byte, however far it reaches.
 bool find_start(const void *pointer, Allocation *found);
+// One line for each live allocation around which something was written, which is also found when it is freed.
+std::string overruns();
 // For messages: which allocation the address is in, before, behind or was in.
 void describe_address(const void *address, char *text, size_t capacity);
 

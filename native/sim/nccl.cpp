@@ -180,7 +180,11 @@ ncclResult_t ncclGroupEnd() {
   return result;
 }
 
+// Texts cannot fail: a fault that is injected into them changes nothing.
+
 const char *ncclGetErrorString(ncclResult_t result) {
+  static Site &here = site("ncclGetErrorString");
+  enter(here);
   static const char *const kTexts[] = {"no error",
                                        "unhandled cuda error",
                                        "unhandled system error",
@@ -193,5 +197,9 @@ const char *ncclGetErrorString(ncclResult_t result) {
   return result >= 0 && result <= ncclTimeout ? kTexts[result] : "unknown result code";
 }
 
-const char *ncclGetLastError(ncclComm_t) { return last_error_text(); }
+const char *ncclGetLastError(ncclComm_t) {
+  static Site &here = site("ncclGetLastError");
+  enter(here);
+  return last_error_text();
+}
 }

@@ -158,8 +158,13 @@ void revive_device(int index) {
 
 cudaError_t device_status() {
   initialize_driver();
-  Device *current = device(thread_state.device);
-  return current ? static_cast<cudaError_t>(current->error.load()) : cudaErrorNoDevice;
+  if (const cudaError_t error = node_status()) return error;
+  return static_cast<cudaError_t>(device(thread_state.device)->error.load());
+}
+
+cudaError_t node_status() {
+  if (settings().driver_version / 1000 < settings().runtime_version / 1000) return cudaErrorInsufficientDriver;
+  return device(0) ? cudaSuccess : cudaErrorNoDevice;
 }
 
 void initialize_driver() { initialized = true; }

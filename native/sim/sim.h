@@ -59,6 +59,8 @@ int enter(Site &site);
 void fail(const std::string &name, long k, int code);
 long calls(const std::string &name);
 void reset_calls();
+// One line, "name count", for each entry point that was called since reset_calls.
+std::string functions();
 
 // What CUDA keeps for each host thread. Trivial, because poisoning shared memory wipes the thread-local storage of a
 // program into which the simulator is linked; block.cpp saves and restores it.
@@ -82,8 +84,10 @@ Device *device(int index);
 // Poisons the device: every later call on it returns `error`. The first error stays.
 void fail_device(int index, cudaError_t error, const std::string &text);
 void revive_device(int index);
-// The sticky error of the calling thread's device; cudaErrorNoDevice on a node without devices.
+// The sticky error of the calling thread's device; why there is none, on a node without devices or with a driver of an
+// older major version than the runtime's.
 cudaError_t device_status();
+cudaError_t node_status();
 // Marks the driver as initialized, as the runtime's first call does, or asks whether it is.
 void initialize_driver();
 bool driver_initialized();
@@ -144,8 +148,8 @@ class Registry {
   uintptr_t next_ = 0x51b0000;
 };
 
-// How many objects of a kind are alive: "memory" and "hostMemory" (bytes), "streams", "events", "graphs",
-// "communicators". Each part of the node adds its kinds.
+// How many objects of a kind are alive: "memory" and "hostMemory" (bytes), "allocations" and "hostAllocations",
+// "streams", "events", "graphs", "communicators". Each part of the node adds its kinds.
 void count_live(const std::string &kind, std::function<long(int device)> count);
 // device -1: of all devices. -1 for an unknown kind.
 long live(const std::string &kind, int device);

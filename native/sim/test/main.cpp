@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "check.h"
+#include "sim/memory.h"
 
 extern "C" void sim_fail(const char *name, long k, int code);
 extern "C" long sim_failure(int device, char *to, long capacity);
@@ -41,10 +42,12 @@ int main(int count, char **arguments) {
     if (!strstr(one.name, wanted)) continue;
     const int before = test::failures;
     one.run();
+    const std::string overruns = syncbn::sim::overruns();
+    if (!overruns.empty()) test::failed(one.name, 0, overruns);
     printf("%s %s\n", test::failures == before ? "ok    " : "FAILED", one.name);
     fflush(stdout);
   }
-  for (const char *kind : {"memory", "hostMemory", "streams", "events", "graphs", "communicators"}) {
+  for (const char *kind : {"allocations", "hostAllocations", "streams", "events", "graphs", "communicators"}) {
     CHECK_EQUAL(syncbn::sim::live(kind, -1), 0);
   }
   if (test::failures)

@@ -1,4 +1,6 @@
 // Is device memory as unforgiving as a GPU's, and more?
+#include "sim/memory.h"
+
 #include <math.h>
 
 #include "check.h"
@@ -73,7 +75,9 @@ TEST(writes_beside_an_allocation_are_found) {
   for (long index : {-1L, 10L}) {
     float *x = nullptr;
     OK(cudaMalloc(reinterpret_cast<void **>(&x), 40));
-    CHECK_EQUAL(poke_at(x, index, true, x), 0);  // within the page: not found yet
+    CHECK(sim::overruns().empty());
+    CHECK_EQUAL(poke_at(x, index, true, x), 0);  // within the page: found by whoever asks, and by cudaFree
+    CHECK_CONTAINS(sim::overruns(), "around an allocation of 40 bytes");
     CHECK_EQUAL(static_cast<int>(cudaFree(x)), static_cast<int>(cudaErrorIllegalAddress));
     CHECK_CONTAINS(take_failure(0), "around an allocation of 40 bytes");
   }

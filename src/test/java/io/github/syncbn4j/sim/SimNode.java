@@ -5,7 +5,9 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.function.LongBinaryOperator;
 import java.util.stream.Collectors;
 import org.bytedeco.javacpp.BytePointer;
@@ -56,9 +58,25 @@ public final class SimNode {
     resetCalls0();
   }
 
+  /** Every function that was called since {@link #resetCalls()}, with how often. */
+  public static Map<String, Long> functions() {
+    return text((to, capacity) -> functions0(to, capacity))
+        .lines()
+        .map(line -> line.split(" "))
+        .collect(
+            Collectors.toMap(
+                word -> word[0], word -> Long.valueOf(word[1]), Long::sum, TreeMap::new));
+  }
+
+  /** A line for each living allocation around which something was written; empty for none. */
+  public static String overruns() {
+    return text((to, capacity) -> overruns0(to, capacity));
+  }
+
   /**
    * What is alive on all devices: bytes of {@code "memory"} and {@code "hostMemory"}, numbers of
-   * {@code "streams"}, {@code "events"}, {@code "communicators"} and {@code "graphs"}.
+   * {@code "allocations"}, {@code "hostAllocations"}, {@code "streams"}, {@code "events"}, {@code
+   * "communicators"} and {@code "graphs"}.
    */
   public static long live(String kind) {
     return live(kind, -1);
@@ -188,6 +206,10 @@ public final class SimNode {
   private static native void stall0(int device, boolean on);
 
   private static native void revive0(int device);
+
+  private static native long functions0(long to, long capacity);
+
+  private static native long overruns0(long to, long capacity);
 
   private static native long failure0(int device, long to, long capacity);
 
