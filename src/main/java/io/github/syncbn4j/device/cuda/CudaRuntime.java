@@ -20,6 +20,9 @@ import org.bytedeco.javacpp.Loader;
 public final class CudaRuntime {
   private static final int NAME_LENGTH = 256;
 
+  /** The kernels and the presets are of CUDA 13. */
+  private static final int OLDEST = 13000;
+
   /** Probes once; what a failed load leaves behind in the JVM cannot be undone. */
   private static final class Probe {
     static final List<String> REASONS = new ArrayList<>();
@@ -43,15 +46,18 @@ public final class CudaRuntime {
       }
       try {
         Loader.load(cudart.class);
-        int[] count = new int[1];
-        int error = cudart.cudaGetDeviceCount(count);
-        if (error == cudart.cudaSuccess) {
-          devices = count[0];
-        }
+        int[] value = new int[1];
+        int error = cudart.cudaRuntimeGetVersion(value);
+        requireVersion("cudaRuntimeGetVersion", error, "libcudart.so.13 is version", value[0]);
+        error = cudart.cudaDriverGetVersion(value);
+        requireVersion("cudaDriverGetVersion", error, "the driver supports CUDA", value[0]);
+        error = cudart.cudaGetDeviceCount(value);
         if (error != cudart.cudaSuccess) {
           REASONS.add("cudaGetDeviceCount failed with " + describe(error));
-        } else if (devices == 0) {
+        } else if (value[0] == 0) {
           REASONS.add("the CUDA driver sees no GPU");
+        } else {
+          devices = value[0];
         }
       } catch (LinkageError e) {
         cause = cause == null ? e : cause;
@@ -60,6 +66,16 @@ public final class CudaRuntime {
       }
       CAUSE = cause;
       DEVICES = devices;
+    }
+
+    private static void requireVersion(String call, int error, String what, int version) {
+      if (error != cudart.cudaSuccess) {
+        REASONS.add(call + " failed with " + describe(error));
+      } else if (version < OLDEST) {
+        REASONS.add(
+            "%s: %s %s, needed is %s or newer"
+                .formatted(call, what, dotted(version), dotted(OLDEST)));
+      }
     }
 
     private static String deepest(Throwable e) {

@@ -27,10 +27,10 @@ public final class Nccl {
         Loader.load(nccl.class);
         int result = nccl.ncclGetVersion(version);
         if (result != nccl.ncclSuccess) {
-          REASONS.add("ncclGetVersion failed with " + result);
+          REASONS.add("ncclGetVersion failed with %d: %s".formatted(result, text(result)));
         } else if (version[0] < OLDEST) {
           REASONS.add(
-              "libnccl.so.2 is version %s, needed is %s or newer (Debian package libnccl2)"
+              "ncclGetVersion: libnccl.so.2 is version %s, needed is %s or newer (Debian package libnccl2)"
                   .formatted(dotted(version[0]), dotted(OLDEST)));
         }
       } catch (LinkageError e) {
@@ -111,15 +111,17 @@ public final class Nccl {
    */
   static void check(String device, int result, String call, ncclComm communicator) {
     if (result != nccl.ncclSuccess) {
-      try (BytePointer name = nccl.ncclGetErrorString(result);
-          BytePointer detail = nccl.ncclGetLastError(communicator)) {
+      try (BytePointer detail = nccl.ncclGetLastError(communicator)) {
         String text = detail == null || detail.isNull() ? "" : detail.getString().strip();
         throw new DeviceException(
-            device,
-            call,
-            result,
-            text.isEmpty() ? name.getString() : name.getString() + ": " + text);
+            device, call, result, text.isEmpty() ? text(result) : text(result) + ": " + text);
       }
+    }
+  }
+
+  private static String text(int result) {
+    try (BytePointer name = nccl.ncclGetErrorString(result)) {
+      return name.getString();
     }
   }
 }

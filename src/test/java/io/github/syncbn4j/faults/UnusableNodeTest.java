@@ -1,0 +1,159 @@
+package io.github.syncbn4j.faults;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+/**
+ * What a group says on a node that cannot carry it: no GPU or too few, libraries that are missing,
+ * too old, or fail when they are asked. CUDA and NCCL are looked at once a process, so each node is
+ * a process of its own.
+ */
+@Tag("sim")
+@Timeout(120)
+class UnusableNodeTest {
+  private static final String UNAVAILABLE = "DeviceUnavailableException: ";
+  private static final String NO_GPU = UNAVAILABLE + "no GPU can be used: ";
+  private static final String NO_NCCL = UNAVAILABLE + "several GPUs cannot be used together: ";
+
+  @Test
+  void nodeWithoutGpu() throws Exception {
+    assertThat(open(Map.of("SYNCBN_SIM_DEVICES", "0")))
+        .isEqualTo(
+            NO_GPU
+                + "cudaGetDeviceCount failed with cudaErrorNoDevice (no CUDA-capable device is detected)");
+  }
+
+  @Test
+  void driverThatIsTooOld() throws Exception {
+    assertThat(open(Map.of("SYNCBN_SIM_DRIVER_VERSION", "12080")))
+        .isEqualTo(
+            NO_GPU
+                + "cudaDriverGetVersion: the driver supports CUDA 12.8, needed is 13.0 or newer; "
+                + "cudaGetDeviceCount failed with cudaErrorInsufficientDriver "
+                + "(CUDA driver version is insufficient for CUDA runtime version)");
+  }
+
+  @Test
+  void runtimeThatIsTooOld() throws Exception {
+    assertThat(open(Map.of("SYNCBN_SIM_RUNTIME_VERSION", "12090")))
+        .isEqualTo(
+            NO_GPU
+                + "cudaRuntimeGetVersion: libcudart.so.13 is version 12.9, needed is 13.0 or newer");
+  }
+
+  @Test
+  void ncclThatIsTooOld() throws Exception {
+    Map<String, String> old = Map.of("SYNCBN_SIM_NCCL_VERSION", "22605");
+    assertThat(open(old))
+        .isEqualTo(
+            NO_NCCL
+                + "ncclGetVersion: libnccl.so.2 is version 2.26.5, needed is 2.27.0 or newer "
+                + "(Debian package libnccl2)");
+    assertThat(open(old, "1")).as("one GPU needs no NCCL").isEqualTo("open");
+  }
+
+  @Test
+  void callsThatFailWhenTheNodeIsLookedAt() throws Exception {
+    String texts = "(unknown error)";
+    for (String call :
+        List.of("cudaRuntimeGetVersion", "cudaDriverGetVersion", "cudaGetDeviceCount")) {
+      assertThat(open(Map.of("SYNCBN_SIM_FAULTS", call + ":1:999")))
+          .isEqualTo(NO_GPU + call + " failed with cudaErrorUnknown " + texts);
+    }
+    assertThat(open(Map.of("SYNCBN_SIM_FAULTS", "ncclGetVersion:1:2")))
+        .isEqualTo(NO_NCCL + "ncclGetVersion failed with 2: unhandled system error");
+  }
+
+  @Test
+  void nodeWithoutDriver(@TempDir Path libraries) throws Exception {
+    assertThat(openWith(libraries, "libcudart.so.13", "libnccl.so.2"))
+        .startsWith(NO_GPU + "the CUDA runtime cannot be loaded (is an NVIDIA driver installed?): ")
+        .contains("libcuda.so.1");
+  }
+
+  @Test
+  void nodeWithoutNccl(@TempDir Path libraries) throws Exception {
+    assertThat(openWith(libraries, "libcuda.so.1", "libcudart.so.13"))
+        .startsWith(NO_NCCL + "NCCL cannot be loaded (package libnccl2): ")
+        .contains("libnccl.so.2");
+  }
+
+  /**
+   * With these stand-ins alone, and our kernels. JavaCPP keeps links to libraries that it has found
+   * before, so it gets a cache of its own.
+   */
+  private static String openWith(Path libraries, String... standIns) throws Exception {
+    for (String missing : List.of("libcuda.so.1", "libnccl.so.2")) {
+      Assumptions.assumeTrue(
+          Arrays.asList(standIns).contains(missing) || !isInstalled(missing),
+          "this machine has a real " + missing + ", which cannot be taken away");
+    }
+    Path node = simulatedNode();
+    List<String> preloaded = new ArrayList<>();
+    for (String name : standIns) {
+      preloaded.add(
+          Files.createSymbolicLink(libraries.resolve(name), node.resolve(name)).toString());
+    }
+    Files.createSymbolicLink(
+        libraries.resolve("libsyncbn_cuda.so"), node.resolve("libsyncbn_cuda.so"));
+    return open(
+        Map.of("LD_PRELOAD", String.join(":", preloaded)),
+        List.of("-Dorg.bytedeco.javacpp.cachedir=" + libraries.resolve("cache")),
+        libraries,
+        "0",
+        "1");
+  }
+
+  private static boolean isInstalled(String library) throws IOException, InterruptedException {
+    Process known = new ProcessBuilder("/sbin/ldconfig", "-p").start();
+    String all = new String(known.getInputStream().readAllBytes());
+    known.waitFor();
+    return all.contains(library);
+  }
+
+  private static String open(Map<String, String> node, String... gpus) throws Exception {
+    return open(
+        node, List.of(), simulatedNode(), gpus.length == 0 ? new String[] {"0", "1"} : gpus);
+  }
+
+  private static String open(
+      Map<String, String> environment, List<String> options, Path libraries, String... gpus)
+      throws Exception {
+    List<String> command =
+        new ArrayList<>(
+            List.of(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC",
+                "-Dorg.bytedeco.javacpp.pathsFirst=true",
+                "-Djava.library.path=" + libraries));
+    command.addAll(options);
+    command.addAll(
+        List.of("-cp", System.getProperty("java.class.path"), OpenGroup.class.getName()));
+    command.addAll(List.of(gpus));
+    ProcessBuilder builder = new ProcessBuilder(command);
+    builder.environment().putAll(environment);
+    Process process = builder.redirectError(ProcessBuilder.Redirect.DISCARD).start();
+    String said = new String(process.getInputStream().readAllBytes()).strip();
+    assertThat(process.waitFor(60, TimeUnit.SECONDS)).as("the process ends").isTrue();
+    assertThat(process.exitValue()).as(said).isZero();
+    return said;
+  }
+
+  private static Path simulatedNode() {
+    return Path.of(System.getProperty("syncbn.sim.dir"));
+  }
+}
