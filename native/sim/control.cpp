@@ -68,6 +68,7 @@ NATIVE(void, resetCalls0)(void *, void *) {
 NATIVE(int64_t, live0)(void *, void *, int64_t kind, int32_t index) { return sim_live(TEXT(kind), index); }
 NATIVE(void, stall0)(void *, void *, int32_t index, uint8_t on) { sim_stall(index, on); }
 NATIVE(void, revive0)(void *, void *, int32_t index) { revive_device(index); }
+NATIVE(int32_t, devices0)(void *, void *) { return settings().devices; }
 NATIVE(int64_t, seed0)(void *, void *) { return static_cast<int64_t>(settings().seed); }
 NATIVE(int64_t, launches0)(void *, void *, int64_t to, int64_t capacity) {
   return copy_text(launches(), TEXT(to), capacity);

@@ -64,4 +64,13 @@ CUresult cuDeviceGetName(char *name, int length, CUdevice index) {
     return CUDA_SUCCESS;
   });
 }
+
+// The driver's codes are the runtime's.
+CUresult cuGetErrorString(CUresult error, const char **text) {
+  return driver_api("cuGetErrorString", [&] {
+    if (!text) return CUDA_ERROR_INVALID_VALUE;
+    *text = cudaGetErrorString(static_cast<cudaError_t>(error));
+    return CUDA_SUCCESS;
+  });
+}
 }
