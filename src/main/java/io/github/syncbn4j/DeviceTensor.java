@@ -296,9 +296,8 @@ public final class DeviceTensor implements AutoCloseable {
       closed = true;
     }
     if (owned) {
-      replica.group().settle(replica);
       replica.forget(this);
-      replica.device().free(address);
+      replica.free(address);
     }
   }
 

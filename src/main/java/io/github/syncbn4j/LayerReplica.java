@@ -59,10 +59,10 @@ final class LayerReplica implements AutoCloseable {
         }
       }
       long bytes = device.workspaceBytes(config.channels());
-      workspace = device.allocate(bytes);
+      workspace = replica.reserve(bytes);
       device.zero(workspace, bytes);
       if (memory == null) {
-        updates = device.allocate(Long.BYTES);
+        updates = replica.reserve(Long.BYTES);
         device.zero(updates, Long.BYTES);
       } else {
         updates = memory.address(replica, StateMemory.COUNTED_STEPS, Long.BYTES);
@@ -179,7 +179,7 @@ final class LayerReplica implements AutoCloseable {
     workspace = 0;
     updates = 0;
     for (long address : owned) {
-      releases.add(() -> replica.device().free(address));
+      releases.add(() -> replica.free(address));
     }
     Cleanup.runAll(releases);
   }

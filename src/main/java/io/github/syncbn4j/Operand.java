@@ -144,7 +144,7 @@ final class Operand {
       } else {
         free();
       }
-      memory = device.allocate(bytes);
+      memory = replica.reserve(bytes);
       capacity = bytes;
     }
   }
@@ -233,18 +233,17 @@ final class Operand {
   void release() {
     free();
     List<Runnable> releases = new ArrayList<>();
-    outgrown.forEach(address -> releases.add(() -> device.free(address)));
+    outgrown.forEach(address -> releases.add(() -> replica.free(address)));
     outgrown.clear();
     Cleanup.runAll(releases);
   }
 
   private void free() {
     if (capacity > 0) {
-      replica.group().settle(replica);
       long address = memory;
       memory = 0;
       capacity = 0;
-      device.free(address);
+      replica.free(address);
     }
   }
 }

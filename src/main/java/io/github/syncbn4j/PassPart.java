@@ -72,8 +72,8 @@ final class PassPart {
     dresidual = operand();
     int world = member.replica().group().size();
     try {
-      rowsAddress = device.allocate(world * forwardRow(true) * Double.BYTES);
-      savedAddress = device.allocate(SAVED_VALUES * config.channels() * Double.BYTES);
+      rowsAddress = member.replica().reserve(world * forwardRow(true) * Double.BYTES);
+      savedAddress = member.replica().reserve(SAVED_VALUES * config.channels() * Double.BYTES);
     } catch (RuntimeException | Error e) {
       Cleanup.after(e, this::release);
       throw e;
@@ -326,7 +326,7 @@ final class PassPart {
    * @throws IllegalStateException if there would be memory to allocate
    */
   void prepareCapture() {
-    if (device.isCapturing()) {
+    if (member.replica().isCapturing()) {
       operands.forEach(Operand::keepForGraph);
     }
   }
@@ -472,8 +472,8 @@ final class PassPart {
   void release() {
     List<Runnable> releases = new ArrayList<>();
     operands.forEach(operand -> releases.add(operand::release));
-    releases.add(() -> device.free(savedAddress));
-    releases.add(() -> device.free(rowsAddress));
+    releases.add(() -> member.replica().free(savedAddress));
+    releases.add(() -> member.replica().free(rowsAddress));
     Cleanup.runAll(releases);
   }
 }

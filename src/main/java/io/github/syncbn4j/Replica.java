@@ -87,14 +87,14 @@ public final class Replica {
    * A row-major tensor that owns its memory; the contents are undefined.
    *
    * @throws IllegalArgumentException for a negative dimension or a size beyond 2^63 - 1 bytes
-   * @throws io.github.syncbn4j.device.DeviceException if the device has not that much memory
+   * @throws io.github.syncbn4j.device.DeviceMemoryException if the device has not that much memory
    * @throws IllegalStateException while the replica's stream is captured into a graph
    */
   public DeviceTensor allocate(DType dtype, long... shape) {
     Objects.requireNonNull(dtype, "dtype");
     long bytes = Shapes.elements(shape, dtype) * dtype.bytes();
     group.requireOpen();
-    long address = device.allocate(bytes);
+    long address = reserve(bytes);
     DeviceTensor tensor =
         new DeviceTensor(this, address, dtype, shape, Shapes.rowMajorStrides(shape), true, null);
     synchronized (owned) {
@@ -234,6 +234,32 @@ public final class Replica {
     if (tensor.replica().group() != group) {
       throw new IllegalArgumentException(
           name + " is of another group: wrap its memory for " + this + " once it is ready");
+    }
+  }
+
+  /** Whether what it enqueues now is captured into a graph instead of run. */
+  boolean isCapturing() {
+    return group.isCapturing(this);
+  }
+
+  /**
+   * Memory of the device, which {@link #free} gives back.
+   *
+   * @throws io.github.syncbn4j.device.DeviceMemoryException if it has not that much, which fails
+   *     nothing, as anything else that it says does
+   */
+  long reserve(long bytes) {
+    return group.allocate(this, bytes);
+  }
+
+  /**
+   * Gives memory back after everything that is enqueued; 0 is allowed. Past the group's timeout the
+   * group fails and is aborted first.
+   */
+  void free(long address) {
+    if (address != 0) {
+      group.settle(this);
+      device.free(address);
     }
   }
 

@@ -6,6 +6,7 @@ import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceGroup;
+import io.github.syncbn4j.device.DeviceMemoryException;
 import io.github.syncbn4j.device.DeviceUnavailableException;
 import io.github.syncbn4j.device.Rows;
 import io.github.syncbn4j.device.TracedDeviceGroup;
@@ -64,6 +65,9 @@ public final class ReplicaGroup implements AutoCloseable {
 
   private static final long SPIN_NANOS = 50_000;
   private static final long PARK_NANOS = 50_000;
+
+  /** How often one who waits looks at the other replicas. */
+  private static final int PARKS_PER_LOOK = 100;
 
   private final DeviceGroup devices;
   private final List<Replica> replicas;
@@ -456,11 +460,30 @@ public final class ReplicaGroup implements AutoCloseable {
    */
   void requireNoCapture() {
     for (Replica replica : replicas) {
-      if (replica.device().isCapturing()) {
+      if (isCapturing(replica)) {
         throw new IllegalStateException(
             "one thread cannot capture the steps of several replicas into a graph, where NCCL may deadlock: use a thread for each (%s)"
                 .formatted(replica));
       }
+    }
+  }
+
+  boolean isCapturing(Replica replica) {
+    try {
+      return replica.device().isCapturing();
+    } catch (DeviceException e) {
+      throw failed(e);
+    }
+  }
+
+  /** See {@link Replica#reserve}. */
+  long allocate(Replica replica, long bytes) {
+    try {
+      return replica.device().allocate(bytes);
+    } catch (DeviceMemoryException e) {
+      throw e;
+    } catch (DeviceException e) {
+      throw failed(e);
     }
   }
 
@@ -522,6 +545,7 @@ public final class ReplicaGroup implements AutoCloseable {
           "nobody can wait for %s while its stream is captured into a graph".formatted(replica));
     }
     long start = System.nanoTime();
+    int parked = 0;
     while (!replica.device().isIdle()) {
       long waited = System.nanoTime() - start;
       if (waited > timeout.toNanos()) {
@@ -533,7 +557,17 @@ public final class ReplicaGroup implements AutoCloseable {
         Thread.onSpinWait();
       } else {
         LockSupport.parkNanos(PARK_NANOS);
+        if (++parked % PARKS_PER_LOOK == 0) {
+          requireAlive();
+        }
       }
+    }
+  }
+
+  /** One whose peer's device is dead waits for nothing. */
+  private void requireAlive() {
+    for (Replica replica : replicas) {
+      replica.device().requireAlive();
     }
   }
 
@@ -634,17 +668,13 @@ public final class ReplicaGroup implements AutoCloseable {
       for (int ordinal : gpus) {
         if (ordinal < 0 || ordinal >= count) {
           throw new IllegalArgumentException(
-              "GPU "
-                  + ordinal
-                  + " is not there: this process sees "
-                  + count
-                  + " (0 to "
-                  + (count - 1)
-                  + ")");
+              "gpu:%d is not there: cudaGetDeviceCount says %d (gpu:0 to gpu:%d)"
+                  .formatted(ordinal, count, count - 1));
         }
-      }
-      if (Arrays.stream(gpus).distinct().count() < gpus.length) {
-        throw new IllegalArgumentException("a GPU is listed twice: " + Arrays.toString(gpus));
+        if (Arrays.stream(gpus).filter(other -> other == ordinal).count() > 1) {
+          throw new IllegalArgumentException(
+              "gpu:%d is listed twice: %s".formatted(ordinal, Arrays.toString(gpus)));
+        }
       }
       return gpus;
     }

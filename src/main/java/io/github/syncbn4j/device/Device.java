@@ -50,6 +50,7 @@ public interface Device {
   /**
    * Uninitialised memory, aligned to at least 64 bytes; 0 bytes give address 0.
    *
+   * @throws DeviceMemoryException if the device has not that much
    * @throws IllegalStateException while the stream is captured into a graph
    */
   long allocate(long bytes);
@@ -68,6 +69,9 @@ public interface Device {
 
   /** Whether everything enqueued has run. Never waits. */
   boolean isIdle();
+
+  /** Throws what is known to have failed on it. Never waits. Any thread may ask. */
+  void requireAlive();
 
   /** This replica's control words, in memory that the host and the kernels both see. */
   Control control();

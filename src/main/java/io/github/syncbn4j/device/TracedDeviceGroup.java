@@ -183,6 +183,11 @@ public final class TracedDeviceGroup implements DeviceGroup {
     }
 
     @Override
+    public void requireAlive() {
+      device.requireAlive();
+    }
+
+    @Override
     public Control control() {
       return device.control();
     }

@@ -6,6 +6,7 @@ import io.github.syncbn4j.device.Address;
 import io.github.syncbn4j.device.Control;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
+import io.github.syncbn4j.device.DeviceMemoryException;
 import io.github.syncbn4j.device.natives.CpuKernels;
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
@@ -77,12 +78,12 @@ final class CpuDevice implements Device {
       return 0;
     }
     if (bytes > Long.MAX_VALUE - ALIGNMENT - Long.BYTES) {
-      throw new DeviceException(id, "malloc", 0, "no memory for " + bytes + " bytes");
+      throw new DeviceMemoryException(id, "malloc", 0, "no memory for " + bytes + " bytes");
     }
     // The block's own address lies just below the aligned one.
     try (Pointer block = Pointer.malloc(bytes + ALIGNMENT + Long.BYTES)) {
       if (block == null || block.isNull()) {
-        throw new DeviceException(id, "malloc", 0, "no memory for " + bytes + " bytes");
+        throw new DeviceMemoryException(id, "malloc", 0, "no memory for " + bytes + " bytes");
       }
       long aligned = (block.address() + Long.BYTES + ALIGNMENT - 1) & -ALIGNMENT;
       blockOf(aligned).putLong(block.address());
@@ -126,6 +127,9 @@ final class CpuDevice implements Device {
   public boolean isIdle() {
     return true;
   }
+
+  @Override
+  public void requireAlive() {}
 
   @Override
   public Control control() {

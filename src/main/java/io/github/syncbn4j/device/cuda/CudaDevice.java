@@ -7,6 +7,7 @@ import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Control;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
+import io.github.syncbn4j.device.DeviceMemoryException;
 import io.github.syncbn4j.device.natives.CudaKernels;
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
@@ -131,7 +132,8 @@ final class CudaDevice implements Device {
       check(cudart.cudaStreamGetDevice(next, device), "cudaStreamGetDevice");
       if (device[0] != ordinal) {
         throw new IllegalArgumentException(
-            "stream 0x%x is of gpu:%d, not of %s".formatted(next.address(), device[0], id));
+            "stream 0x%x is not of %s: cudaStreamGetDevice says gpu:%d"
+                .formatted(next.address(), id, device[0]));
       }
       if (isCapturing(stream) || isCapturing(next)) {
         throw new IllegalStateException(
@@ -178,12 +180,18 @@ final class CudaDevice implements Device {
     }
     if (type != cudart.cudaMemoryTypeDevice) {
       throw new IllegalArgumentException(
-          "address 0x%x is host memory, not memory of %s".formatted(address, id));
+          "address 0x%x is not memory of %s: cudaPointerGetAttributes says %s"
+              .formatted(
+                  address,
+                  id,
+                  type == cudart.cudaMemoryTypeHost
+                      ? "cudaMemoryTypeHost"
+                      : "cudaMemoryTypeUnregistered"));
     }
     if (attributes.device() != ordinal) {
       throw new IllegalArgumentException(
-          "address 0x%x is memory of gpu:%d, not of %s"
-              .formatted(address, attributes.device(), id));
+          "address 0x%x is not memory of %s: cudaPointerGetAttributes says gpu:%d"
+              .formatted(address, id, attributes.device()));
     }
   }
 
@@ -197,19 +205,22 @@ final class CudaDevice implements Device {
           "%s cannot allocate %d bytes while its stream is captured into a graph: take such a step before"
               .formatted(id, bytes));
     }
-    int previous = enter();
     Pointer memory = new Address(0);
-    int error = cudart.cudaMalloc(memory, bytes);
-    if (error != cudart.cudaSuccess) {
-      cudart.cudaGetLastError();
-      leave(previous);
-      throw new DeviceException(
-          id, "cudaMalloc of " + bytes + " bytes", error, CudaRuntime.describe(error));
-    }
     try {
-      leave(previous);
+      int previous = enter();
+      try {
+        int error = cudart.cudaMalloc(memory, bytes);
+        String call = "cudaMalloc of " + bytes + " bytes";
+        if (error == cudart.cudaErrorMemoryAllocation) {
+          cudart.cudaGetLastError();
+          throw new DeviceMemoryException(id, call, error, CudaRuntime.describe(error));
+        }
+        check(error, call);
+      } finally {
+        leave(previous);
+      }
     } catch (DeviceException e) {
-      cudart.cudaFree(memory);
+      Cleanup.after(e, () -> free(memory.address()));
       throw e;
     }
     return memory.address();
@@ -218,12 +229,7 @@ final class CudaDevice implements Device {
   @Override
   public void free(long address) {
     if (address != 0) {
-      int previous = enter();
-      try {
-        check(cudart.cudaFree(new Address(address)), "cudaFree");
-      } finally {
-        leave(previous);
-      }
+      release(List.of(() -> check(cudart.cudaFree(new Address(address)), "cudaFree")));
     }
   }
 
@@ -271,6 +277,20 @@ final class CudaDevice implements Device {
       }
       check(error, "cudaStreamQuery");
       return true;
+    } finally {
+      leave(previous);
+    }
+  }
+
+  /** Asks for its event, since a stream may be another thread's to capture or to leave. */
+  @Override
+  public void requireAlive() {
+    int previous = enter();
+    try {
+      int error = cudart.cudaEventQuery(switched);
+      if (error != cudart.cudaErrorNotReady) {
+        check(error, "cudaEventQuery");
+      }
     } finally {
       leave(previous);
     }
@@ -345,12 +365,20 @@ final class CudaDevice implements Device {
     if (controlMemory != null) {
       releases.add(() -> check(cudart.cudaFreeHost(controlMemory), "cudaFreeHost"));
     }
-    int previous = enter();
-    try {
-      Cleanup.runAll(releases);
-    } finally {
-      leave(previous);
-    }
+    release(releases);
+  }
+
+  /**
+   * Runs all of them, also where this cannot be made the current device: they know their device,
+   * and it being current only keeps the runtime from waking another.
+   */
+  private void release(List<Runnable> releases) {
+    int[] previous = {ordinal};
+    List<Runnable> actions = new ArrayList<>();
+    actions.add(() -> previous[0] = enter());
+    actions.addAll(releases);
+    actions.add(() -> leave(previous[0]));
+    Cleanup.runAll(actions);
   }
 
   /** Makes this the thread's current device and returns the one before. */
@@ -358,7 +386,12 @@ final class CudaDevice implements Device {
     int[] current = new int[1];
     check(cudart.cudaGetDevice(current), "cudaGetDevice");
     if (current[0] != ordinal) {
-      check(cudart.cudaSetDevice(ordinal), "cudaSetDevice");
+      int error = cudart.cudaSetDevice(ordinal);
+      if (error != cudart.cudaSuccess) {
+        // A device that has failed has become the current one all the same.
+        cudart.cudaSetDevice(current[0]);
+        check(error, "cudaSetDevice");
+      }
     }
     return current[0];
   }

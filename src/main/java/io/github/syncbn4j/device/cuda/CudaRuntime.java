@@ -119,7 +119,14 @@ public final class CudaRuntime {
     byte[] name = new byte[NAME_LENGTH];
     int error = cudart.cuDeviceGetName(name, NAME_LENGTH, ordinal);
     if (error != cudart.CUDA_SUCCESS) {
-      throw new DeviceException("gpu:" + ordinal, "cuDeviceGetName", error, "no name");
+      try (BytePointer text = new BytePointer()) {
+        cudart.cuGetErrorString(error, text);
+        throw new DeviceException(
+            "gpu:" + ordinal,
+            "cuDeviceGetName",
+            error,
+            text.isNull() ? "unknown error" : text.getString());
+      }
     }
     int end = 0;
     while (end < NAME_LENGTH && name[end] != 0) {

@@ -8,14 +8,17 @@ import io.github.syncbn4j.device.Rows;
 import io.github.syncbn4j.device.natives.CudaKernels;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
+import java.util.stream.Collectors;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.nccl;
 import org.bytedeco.cuda.nccl.ncclComm;
@@ -39,6 +42,8 @@ final class NcclClique {
 
   private static final Duration CALL_GRACE = Duration.ofMillis(50);
 
+  private static final long POLL_NANOS = 50_000;
+
   private final Enqueue<Rows> allReduceRows = new AllReduceRows();
   private final Enqueue<Collective> collective = new OfTensor();
   private final List<CudaDevice> devices;
@@ -56,6 +61,9 @@ final class NcclClique {
    */
   private final AtomicInteger callsUnderWay = new AtomicInteger();
 
+  /** 1 for a rank whose thread may still come to NCCL and leave a handle there. */
+  private final AtomicIntegerArray connecting;
+
   private volatile boolean usable = true;
 
   NcclClique(List<CudaDevice> devices, Duration timeout) {
@@ -63,6 +71,7 @@ final class NcclClique {
     this.devices = List.copyOf(devices);
     this.communicators = new ncclComm[devices.size()];
     this.handles = new PointerPointer<>(new ncclComm[devices.size()]).retainReference();
+    this.connecting = new AtomicIntegerArray(devices.stream().mapToInt(device -> 1).toArray());
     ncclUniqueId id = new ncclUniqueId();
     Nccl.check(
         "gpu:" + devices.get(0).ordinal(), nccl.ncclGetUniqueId(id), "ncclGetUniqueId", null);
@@ -73,15 +82,25 @@ final class NcclClique {
           timeout,
           true,
           rank -> {
-            int result =
-                nccl.ncclCommInitRankConfig(
-                    handles.getPointer(rank), devices.size(), id, rank, config);
-            Nccl.check(devices.get(rank).id(), result, "ncclCommInitRankConfig", null);
-            communicators[rank] = handles.get(ncclComm.class, rank);
+            try {
+              connect(rank, id, config);
+            } finally {
+              connecting.set(rank, 0);
+            }
           });
     } catch (RuntimeException e) {
       Cleanup.after(e, this::abort);
       throw e;
+    }
+  }
+
+  private void connect(int rank, ncclUniqueId id, ncclConfig_t config) {
+    devices.get(rank).enter();
+    if (usable) {
+      int result =
+          nccl.ncclCommInitRankConfig(handles.getPointer(rank), devices.size(), id, rank, config);
+      Nccl.check(devices.get(rank).id(), result, "ncclCommInitRankConfig", null);
+      communicators[rank] = handles.get(ncclComm.class, rank);
     }
   }
 
@@ -127,7 +146,7 @@ final class NcclClique {
   }
 
   private <T> void enqueueGroup(T[] parts, Enqueue<T> call) {
-    Nccl.check("nccl", nccl.ncclGroupStart(), "ncclGroupStart", null);
+    checkGroup(parts, call, nccl.ncclGroupStart(), "ncclGroupStart");
     RuntimeException refused = null;
     try {
       for (T part : parts) {
@@ -141,7 +160,17 @@ final class NcclClique {
     if (refused != null) {
       throw refused;
     }
-    Nccl.check("nccl", result, "ncclGroupEnd", null);
+    checkGroup(parts, call, result, "ncclGroupEnd");
+  }
+
+  private <T> void checkGroup(T[] parts, Enqueue<T> call, int result, String name) {
+    if (result != nccl.ncclSuccess) {
+      String ids =
+          Arrays.stream(parts)
+              .map(part -> devices.get(call.rank(part)).id())
+              .collect(Collectors.joining(", "));
+      Nccl.check(ids, result, name, null);
+    }
   }
 
   private <T> void enqueue(T part, Enqueue<T> call) {
@@ -238,12 +267,17 @@ final class NcclClique {
   private void awaitCalls() {
     long deadline = System.nanoTime() + CALL_GRACE.toNanos();
     while (callsUnderWay.get() > 0 && System.nanoTime() < deadline) {
-      LockSupport.parkNanos(TimeUnit.MICROSECONDS.toNanos(50));
+      LockSupport.parkNanos(POLL_NANOS);
     }
   }
 
   private void abort(int rank) {
     ncclComm communicator = handles.get(ncclComm.class, rank);
+    // Where another rank failed to connect, this one may come to NCCL, and wait there, only now.
+    while (communicator == null && connecting.get(rank) == 1) {
+      LockSupport.parkNanos(POLL_NANOS);
+      communicator = handles.get(ncclComm.class, rank);
+    }
     if (communicator != null) {
       Nccl.check(devices.get(rank).id(), nccl.ncclCommAbort(communicator), "ncclCommAbort", null);
     }
@@ -267,7 +301,8 @@ final class NcclClique {
   }
 
   /**
-   * Runs a task for every rank, each on a thread of its own with the rank's device current.
+   * Runs a task for every rank, each on a thread of its own. NCCL finds a communicator's device
+   * itself.
    *
    * @param untilOneFails not to wait for the others when one has failed: they may wait for it for
    *     ever
@@ -285,7 +320,6 @@ final class NcclClique {
           new Thread(
               () -> {
                 try {
-                  device.enter();
                   task.accept(rank);
                 } catch (RuntimeException | Error e) {
                   failure.completeExceptionally(e);
