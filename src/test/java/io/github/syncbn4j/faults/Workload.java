@@ -44,6 +44,7 @@ final class Workload implements AutoCloseable {
   /** The user's, by rank. */
   private final List<CUstream_st> streams = new ArrayList<>();
 
+  private boolean hasClosed;
   private ReplicaGroup group;
   private SyncBatchNormalization layer;
   private SyncBatchNormalization packing;
@@ -76,6 +77,11 @@ final class Workload implements AutoCloseable {
   /** Null until it is made. */
   ReplicaGroup group() {
     return group;
+  }
+
+  /** Whether a replica's thread failed, which closed the group. */
+  boolean hasClosed() {
+    return hasClosed;
   }
 
   /** Everything but the end. Returns what came out, in a fixed order. */
@@ -119,6 +125,14 @@ final class Workload implements AutoCloseable {
       }
       group.synchronize();
     }
+  }
+
+  /** Another training step, on what {@link #run} has built. */
+  void step() {
+    try (ForwardPass pass = layer.forward(plain.x, plain.y, true)) {
+      layer.backward(pass, plain.dy, plain.dx);
+    }
+    group.synchronize();
   }
 
   private void stepsOfAll() {
@@ -189,6 +203,7 @@ final class Workload implements AutoCloseable {
     CompletableFuture.anyOf(all, failure).handle((done, thrown) -> null).join();
     RuntimeException known = thrownBy(failure);
     if (known != null) {
+      hasClosed = true;
       try {
         group.close();
       } catch (RuntimeException e) {

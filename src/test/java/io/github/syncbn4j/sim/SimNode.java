@@ -108,6 +108,11 @@ public final class SimNode {
     return text((to, capacity) -> failure0(device, to, capacity));
   }
 
+  /** How many devices there are: SYNCBN_SIM_DEVICES, or 8. */
+  public static int devices() {
+    return devices0();
+  }
+
   /** The seed of all that is drawn: set SYNCBN_SIM_SEED to repeat a run. */
   public static long seed() {
     return seed0();
@@ -212,6 +217,8 @@ public final class SimNode {
   private static native long overruns0(long to, long capacity);
 
   private static native long failure0(int device, long to, long capacity);
+
+  private static native int devices0();
 
   private static native long seed0();
 
