@@ -286,12 +286,17 @@ public final class DeviceTensor implements AutoCloseable {
   /**
    * Frees the memory if it is owned, after waiting for everything enqueued on the replica; where
    * that takes longer than the group's timeout, the group fails and is aborted. Idempotent.
+   *
+   * @throws IllegalStateException while the replica's stream is captured into a graph
    */
   @Override
   public void close() {
     synchronized (this) {
       if (closed) {
         return;
+      }
+      if (owned) {
+        replica.group().requireNoCapture(replica);
       }
       closed = true;
     }

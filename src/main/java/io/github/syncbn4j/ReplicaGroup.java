@@ -268,7 +268,7 @@ public final class ReplicaGroup implements AutoCloseable {
    * @throws RuntimeException a failure that no call has reported yet; everything is released all
    *     the same
    * @throws IllegalStateException if a device is stuck even after an abort: its memory is then not
-   *     released
+   *     released; and while the stream of a replica is captured into a graph, which changes nothing
    */
   @Override
   public void close() {
@@ -276,6 +276,7 @@ public final class ReplicaGroup implements AutoCloseable {
       if (closed) {
         return;
       }
+      replicas.forEach(this::requireNoCapture);
       closed = true;
     }
     if (!awaited(() -> callsUnderWay.get() == 0, CALL_GRACE)) {
@@ -465,6 +466,25 @@ public final class ReplicaGroup implements AutoCloseable {
             "one thread cannot capture the steps of several replicas into a graph, where NCCL may deadlock: use a thread for each (%s)"
                 .formatted(replica));
       }
+    }
+  }
+
+  /**
+   * Before memory is given back, which no capture can contain.
+   *
+   * @throws IllegalStateException while the replica's stream is captured into a graph
+   */
+  void requireNoCapture(Replica replica) {
+    boolean capturing = false;
+    try {
+      capturing = replica.device().isCapturing();
+    } catch (DeviceException e) {
+      fail(e);
+    }
+    if (capturing) {
+      throw new IllegalStateException(
+          "nothing of %s can be closed while its stream is captured into a graph"
+              .formatted(replica));
     }
   }
 

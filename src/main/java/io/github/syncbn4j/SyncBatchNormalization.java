@@ -690,13 +690,15 @@ public final class SyncBatchNormalization implements AutoCloseable {
   /**
    * Releases the variables and passes, after waiting for what is enqueued. Idempotent.
    *
-   * @throws IllegalStateException if another thread is in a call of the layer and stays there
+   * @throws IllegalStateException if another thread is in a call of the layer and stays there, and
+   *     while the stream of a replica is captured into a graph
    */
   @Override
   public synchronized void close() {
     if (closed) {
       return;
     }
+    group.replicas().forEach(group::requireNoCapture);
     closed = true;
     long deadline = System.nanoTime() + CLOSE_GRACE_NANOS;
     while (callsUnderWay.get() > 0) {
