@@ -3,6 +3,7 @@ package io.github.syncbn4j.faults;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowable;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.device.CollectiveException;
@@ -13,6 +14,7 @@ import io.github.syncbn4j.sim.SimNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -43,6 +45,9 @@ class FaultMatrixTest {
   private static final int CUDA_ERROR_OUT_OF_MEMORY = 2;
   private static final int CUDA_ERROR_LAUNCH_FAILURE = 719;
   private static final int NCCL_SYSTEM_ERROR = 2;
+
+  /** Of one failure and what follows: nothing hangs. */
+  private static final Duration AT_MOST = Duration.ofSeconds(60);
 
   /** The simulated node's name for what runs in a stream, where a launch is only enqueued. */
   private static final String KERNEL = "kernel";
@@ -127,7 +132,8 @@ class FaultMatrixTest {
                   "%s x %d".formatted(function, count),
                   () -> {
                     for (long k : which) {
-                      fails(baseline, function, k);
+                      assertTimeoutPreemptively(
+                          AT_MOST, () -> fails(baseline, function, k), "call " + k);
                     }
                   }));
         });

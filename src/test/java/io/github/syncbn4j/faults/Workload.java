@@ -243,9 +243,9 @@ final class Workload implements AutoCloseable {
     Tensors(long... shape) {
       for (Replica replica : group.replicas()) {
         x.add(filled(replica, shape));
-        y.add(filled(replica, shape));
+        y.add(replica.allocate(DType.FLOAT32, shape));
         dy.add(filled(replica, shape));
-        dx.add(filled(replica, shape));
+        dx.add(replica.allocate(DType.FLOAT32, shape));
         residual.add(filled(replica, shape));
         DeviceTensor all = replica.allocate(DType.BOOL, Arrays.copyOf(shape, shape.length - 1));
         byte[] bytes = new byte[Math.toIntExact(all.elements())];

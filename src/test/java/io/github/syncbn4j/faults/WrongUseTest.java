@@ -9,6 +9,9 @@ import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.SyncBatchNormalization;
 import io.github.syncbn4j.device.Address;
+import io.github.syncbn4j.sim.SimNode;
+import java.util.List;
+import org.bytedeco.cuda.cudart.CUgraph_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.FloatPointer;
@@ -95,6 +98,34 @@ class WrongUseTest {
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessage(
             "stream 0x%x is not of gpu:1: cudaStreamGetDevice says gpu:0", stream.address());
+    assertThat(cudart.cudaStreamDestroy(stream)).isZero();
+  }
+
+  @Test
+  void closingWithinACapture() {
+    long memory = SimNode.live("allocations");
+    CUstream_st stream = new CUstream_st();
+    CUgraph_st graph = new CUgraph_st();
+    assertThat(cudart.cudaSetDevice(1)).isZero();
+    assertThat(cudart.cudaStreamCreateWithFlags(stream, cudart.cudaStreamNonBlocking)).isZero();
+    assertThat(cudart.cudaSetDevice(0)).isZero();
+    DeviceTensor tensor = replica.allocate(DType.FLOAT32, 4);
+    SyncBatchNormalization layer = SyncBatchNormalization.builder(group, 3).build();
+    replica.useStream(stream.address());
+    assertThat(cudart.cudaStreamBeginCapture(stream, cudart.cudaStreamCaptureModeThreadLocal))
+        .isZero();
+    for (AutoCloseable closeable : List.of(tensor, layer, group)) {
+      assertThatThrownBy(closeable::close)
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessage(
+              "nothing of rank 1 on gpu:1 can be closed while its stream is captured into a graph");
+    }
+    assertThat(cudart.cudaStreamEndCapture(stream, graph)).isZero();
+    assertThat(cudart.cudaGraphDestroy(graph)).isZero();
+    replica.useOwnStream();
+    tensor.close();
+    layer.close();
+    assertThat(SimNode.live("allocations")).isEqualTo(memory);
     assertThat(cudart.cudaStreamDestroy(stream)).isZero();
   }
 
