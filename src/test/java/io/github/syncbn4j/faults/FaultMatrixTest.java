@@ -16,6 +16,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -120,25 +121,26 @@ class FaultMatrixTest {
   private static Stream<DynamicTest> matrix(
       Workload.Threads threads, LongFunction<LongStream> calls) {
     Baseline baseline = Baseline.of(threads);
-    StringBuilder table = new StringBuilder("fault matrix, threads %s:%n".formatted(threads));
-    List<DynamicTest> tests = new ArrayList<>();
-    baseline.counts.forEach(
-        (function, count) -> {
-          long[] which = calls.apply(count).toArray();
-          table.append(
-              "  %-28s %5d calls, %5d made to fail%n".formatted(function, count, which.length));
-          tests.add(
-              DynamicTest.dynamicTest(
+    List<String> functions = new ArrayList<>(baseline.counts.keySet());
+    functions.sort(
+        Comparator.comparing(baseline.counts::get)); // the many calls of a wait come last
+    return functions.stream()
+        .map(
+            function -> {
+              long count = baseline.counts.get(function);
+              long[] which = calls.apply(count).toArray();
+              return DynamicTest.dynamicTest(
                   "%s x %d".formatted(function, count),
                   () -> {
                     for (long k : which) {
                       assertTimeoutPreemptively(
                           AT_MOST, () -> fails(baseline, function, k), "call " + k);
                     }
-                  }));
-        });
-    System.out.print(table);
-    return tests.stream();
+                    System.out.printf(
+                        "fault matrix, threads %s: %-28s %5d calls, %5d made to fail%n",
+                        threads, function, count, which.length);
+                  });
+            });
   }
 
   /** The workload without a fault. */
