@@ -2,6 +2,7 @@ package io.github.syncbn4j;
 
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
+import io.github.syncbn4j.job.Signature;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -128,6 +129,14 @@ final class LayerReplica implements AutoCloseable {
   long countedSteps() {
     try (LongPointer host = new LongPointer(1)) {
       replica.read(host, updates, Long.BYTES);
+      return host.get();
+    }
+  }
+
+  /** The same as it is now: for a group that has failed, once the device is idle. */
+  long countedStepsLeft() {
+    try (LongPointer host = new LongPointer(1)) {
+      replica.device().copyToHost(host, updates, Long.BYTES);
       return host.get();
     }
   }

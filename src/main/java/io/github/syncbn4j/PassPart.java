@@ -8,6 +8,7 @@ import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
+import io.github.syncbn4j.job.Call;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -54,6 +55,7 @@ final class PassPart {
   private boolean channelCounts;
   private boolean training;
   private boolean trainable;
+  private boolean captured;
   private long step;
 
   PassPart(LayerReplica member) {
@@ -326,7 +328,8 @@ final class PassPart {
    * @throws IllegalStateException if there would be memory to allocate
    */
   void prepareCapture() {
-    if (member.replica().isCapturing()) {
+    captured = member.replica().isCapturing();
+    if (captured) {
       operands.forEach(Operand::keepForGraph);
     }
   }
@@ -362,6 +365,18 @@ final class PassPart {
 
   void stats() {
     device.stats(stats);
+  }
+
+  /**
+   * Says that its row comes to an exchange. A graph's replays say nothing: that they are the same
+   * on all replicas is the caller's.
+   */
+  void announce(boolean backward) {
+    if (!captured) {
+      int type = config.dtype().code() | (channelCounts && !backward ? Call.COUNTED : 0);
+      long what = (long) member.signature(step, backward);
+      member.replica().group().announce(member.replica(), what, config.channels(), type);
+    }
   }
 
   /** The statistics of the pass's forward take the place of others. */

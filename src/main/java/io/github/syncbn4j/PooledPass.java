@@ -1,6 +1,8 @@
 package io.github.syncbn4j;
 
 import io.github.syncbn4j.device.Cleanup;
+import io.github.syncbn4j.device.CollectiveException;
+import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.Rows;
 import java.util.Arrays;
 import java.util.List;
@@ -12,6 +14,7 @@ import java.util.Objects;
  */
 final class PooledPass {
   private final SyncBatchNormalization layer;
+  private final List<Replica> replicas;
   private final PassPart[] parts;
   private final Rows[] rows;
 
@@ -22,6 +25,7 @@ final class PooledPass {
 
   PooledPass(SyncBatchNormalization layer, List<LayerReplica> members) {
     this.layer = layer;
+    this.replicas = members.stream().map(LayerReplica::replica).toList();
     this.parts = new PassPart[members.size()];
     this.rows = new Rows[members.size()];
     try {
@@ -67,7 +71,7 @@ final class PooledPass {
         part.reserve();
       }
     }
-    group.step(enqueue);
+    group.step(replicas, enqueue);
   }
 
   private void enqueueForward() {
@@ -77,11 +81,24 @@ final class PooledPass {
     if (training()) {
       for (PassPart part : parts) {
         part.stats();
+        part.announce(false);
       }
       layer.group().exchange(rows);
     }
-    for (PassPart part : parts) {
-      part.normalize();
+    int normalized = 0;
+    try {
+      for (; normalized < parts.length; normalized++) {
+        parts[normalized].normalize();
+      }
+    } catch (DeviceException e) {
+      if (!training() || layer.group().size() == 1) {
+        throw e;
+      }
+      Replica replica = replicas.get(normalized);
+      throw new CollectiveException(
+          "%s did not take a step that other replicas may have taken, so that their states differ: %s"
+              .formatted(replica, e.getMessage()),
+          e);
     }
   }
 
@@ -98,6 +115,9 @@ final class PooledPass {
       part.backwardReduce();
     }
     if (training()) {
+      for (PassPart part : parts) {
+        part.announce(true);
+      }
       layer.group().exchange(rows);
     }
     for (PassPart part : parts) {

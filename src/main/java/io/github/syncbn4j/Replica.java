@@ -187,7 +187,7 @@ public final class Replica {
    * @see ReplicaGroup#allReduce
    */
   public void allReduce(DeviceTensor tensor) {
-    group.run(part(tensor, Collective.SUM));
+    group.run(this, part(tensor, Collective.SUM));
   }
 
   /**
@@ -197,7 +197,7 @@ public final class Replica {
    */
   public void broadcast(DeviceTensor tensor, int root) {
     group.requireRank(root);
-    group.run(part(tensor, root));
+    group.run(this, part(tensor, root));
   }
 
   /** Its part in a collective over this tensor. */

@@ -15,20 +15,32 @@ import io.github.syncbn4j.device.cuda.CudaDeviceGroup;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
 import io.github.syncbn4j.device.cuda.Nccl;
 import io.github.syncbn4j.device.natives.syncbn_control;
+import io.github.syncbn4j.job.Call;
+import io.github.syncbn4j.job.JobEnvironment;
+import io.github.syncbn4j.job.JobException;
+import io.github.syncbn4j.job.Rendezvous;
+import io.github.syncbn4j.job.Roll;
+import io.github.syncbn4j.job.SideChannel;
+import io.github.syncbn4j.job.Signature;
 import java.time.Duration;
+import java.time.format.DateTimeParseException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -45,8 +57,9 @@ import org.slf4j.LoggerFactory;
  * <p><b>Failure.</b> A step on GPUs is only enqueued when a call returns, so what goes wrong in it
  * shows later: the next call on any replica, {@link #check()} and {@link #close()} throw it, and
  * {@link #failure()} keeps it. A failed group cannot be used again, only closed; a new one can be
- * made. A step that failed changed no state, unless launching its last kernel failed on one replica
- * after others had launched theirs: these may then differ.
+ * made. A step that failed changed no state. If some replicas of this process have taken a step,
+ * and others have not, as where launching its last kernel failed on one of them, a suppressed
+ * exception says which; {@link SyncBatchNormalization#countedSteps} says it in any process.
  */
 public final class ReplicaGroup implements AutoCloseable {
   /** How long replicas wait for each other, unless {@link Builder#timeout} says otherwise. */
@@ -59,6 +72,9 @@ public final class ReplicaGroup implements AutoCloseable {
    * aborted them.
    */
   private static final Duration DRAIN_TIMEOUT = Duration.ofSeconds(10);
+
+  /** How long after an abort a device that does not end what was enqueued is called stuck. */
+  private static final Duration STUCK_AFTER = Duration.ofMillis(100);
 
   /** How long {@link #close()} lets other threads finish short calls before it aborts them. */
   private static final Duration CALL_GRACE = Duration.ofMillis(50);
@@ -77,18 +93,35 @@ public final class ReplicaGroup implements AutoCloseable {
   private final AtomicInteger layerIds = new AtomicInteger();
   private final Set<SyncBatchNormalization> layers = ConcurrentHashMap.newKeySet();
   private final Watchdog watchdog;
+
+  /** The way to other processes; null if there are none, or only NCCL leads to them. */
+  private final Rendezvous rendezvous;
+
+  /** Of this group in the rendezvous. */
+  private final String name;
+
+  private final AtomicInteger splits = new AtomicInteger();
   private volatile boolean failureSeen;
   private volatile boolean closed;
 
-  private ReplicaGroup(DeviceGroup devices, Duration timeout) {
+  private ReplicaGroup(
+      DeviceGroup devices,
+      SideChannel channel,
+      Rendezvous rendezvous,
+      String name,
+      Duration timeout) {
     this.devices = devices;
+    this.rendezvous = rendezvous;
+    this.name = name;
     this.timeout = timeout;
     List<Replica> members = new ArrayList<>();
     for (Device device : devices.devices()) {
-      members.add(new Replica(this, members.size(), device));
+      members.add(new Replica(this, devices.firstRank() + members.size(), device));
     }
     this.replicas = List.copyOf(members);
-    this.watchdog = new Watchdog(members.size(), timeout, this::fail);
+    this.watchdog =
+        new Watchdog(devices.firstRank(), members.size(), channel, timeout, this::conclude);
+    watchdog.start();
   }
 
   /** {@code n} replicas on the CPU of this process. */
@@ -136,22 +169,98 @@ public final class ReplicaGroup implements AutoCloseable {
     return gpus();
   }
 
+  /**
+   * One rank of a job of several processes, each with a GPU of its own, as the launcher's
+   * environment variables say: those of torchrun, mpirun or srun, see {@link JobEnvironment}. The
+   * GPU is the one with the process's local rank, or the only one that it sees. Waits for all
+   * processes.
+   *
+   * @throws IllegalArgumentException if variables are missing or contradict each other
+   * @throws DeviceUnavailableException as {@link #gpus()}: CPU replicas in several processes are
+   *     not offered
+   * @throws CollectiveException if not all ranks come within the timeout; names those that are
+   *     missing
+   */
+  public static ReplicaGroup fromEnvironment() {
+    return builder().environment(System.getenv()).build();
+  }
+
+  /**
+   * One rank of a group of several processes that have another way to hand each other an id. There
+   * is no side channel then: a rank that is lost or calls something else is found when the host
+   * waits, without its name.
+   *
+   * @param uniqueId from {@link #newUniqueId()} of one process, the same in all
+   * @param device the GPU's ordinal
+   * @throws CollectiveException if not all ranks come within the timeout
+   */
+  public static ReplicaGroup rank(byte[] uniqueId, int worldSize, int rank, int device) {
+    return builder().rank(uniqueId, worldSize, rank, device).build();
+  }
+
+  /** What one process of a job hands to all others, for {@link #rank}: 128 bytes. */
+  public static byte[] newUniqueId() {
+    return CudaDeviceGroup.newId();
+  }
+
+  /**
+   * A group of some of this group's ranks: those that say the same colour, numbered by key, then by
+   * rank. All ranks have to call it. It has a stream of its own on this replica's GPU, and is
+   * closed on its own.
+   *
+   * @param color 0 or more
+   * @throws IllegalStateException where this process has several replicas: those can be grouped by
+   *     {@link #gpus(int...)}
+   */
+  public ReplicaGroup split(int color, int key) {
+    if (color < 0) {
+      throw new IllegalArgumentException("color must be 0 or more, not " + color);
+    }
+    if (replicas.size() == size() && size() > 1) {
+      throw new IllegalStateException(
+          "all replicas of this group are in one process: make groups of them with gpus(...)");
+    }
+    String part = "%s/%d:%d".formatted(name, splits.getAndIncrement(), color);
+    AtomicReference<DeviceGroup> made = new AtomicReference<>();
+    step(
+        replicas,
+        () -> {
+          announce(replicas.get(0), Call.SPLIT.what(), Call.SPLIT.size(), Call.SPLIT.type());
+          made.set(devices.split(color, key, timeout));
+        });
+    DeviceGroup ofPart = made.get();
+    SideChannel channel =
+        rendezvous == null
+            ? SideChannel.NONE
+            : rendezvous.group(part, ofPart.size(), ofPart.firstRank());
+    return new ReplicaGroup(ofPart, channel, rendezvous, part, timeout);
+  }
+
   public static Builder builder() {
     return new Builder();
   }
 
-  /** Number of replicas. */
+  /** Number of replicas, in all processes of the job. */
   public int size() {
-    return replicas.size();
+    return devices.size();
   }
 
-  /** In rank order. */
+  /** Those of this process, in rank order. */
   public List<Replica> replicas() {
     return replicas;
   }
 
+  /**
+   * @throws IllegalArgumentException for a rank that is not in the group, or in another process
+   */
   public Replica replica(int rank) {
-    return replicas.get(Objects.checkIndex(rank, replicas.size()));
+    requireRank(rank);
+    int first = devices.firstRank();
+    if (rank < first || rank >= first + replicas.size()) {
+      throw new IllegalArgumentException(
+          "rank %d is in another process: this one has %s".formatted(rank, replicas));
+    }
+    return replicas.get(rank - first);
   }
 
   /**
@@ -214,7 +323,7 @@ public final class ReplicaGroup implements AutoCloseable {
    * @throws IllegalArgumentException for tensors that do not fit
    */
   public void allReduce(List<DeviceTensor> tensors) {
-    run(parts(tensors, Collective.SUM));
+    run(replicas, parts(tensors, Collective.SUM));
   }
 
   /**
@@ -226,7 +335,7 @@ public final class ReplicaGroup implements AutoCloseable {
    */
   public void broadcast(List<DeviceTensor> tensors, int root) {
     requireRank(root);
-    run(parts(tensors, root));
+    run(replicas, parts(tensors, root));
   }
 
   void requireRank(int rank) {
@@ -237,20 +346,21 @@ public final class ReplicaGroup implements AutoCloseable {
   }
 
   private Collective[] parts(List<DeviceTensor> tensors, int root) {
-    if (tensors.size() != size()) {
+    if (tensors.size() != replicas.size()) {
       throw new IllegalArgumentException(
-          "%d tensors, the group has %d replicas".formatted(tensors.size(), size()));
+          "%d tensors, the group has %d replicas here".formatted(tensors.size(), replicas.size()));
     }
-    Collective[] parts = new Collective[size()];
+    Collective[] parts = new Collective[replicas.size()];
     DeviceTensor first = tensors.get(0);
-    for (int rank = 0; rank < parts.length; rank++) {
-      DeviceTensor tensor = tensors.get(rank);
-      parts[rank] = replica(rank).part(tensor, root);
+    for (int i = 0; i < parts.length; i++) {
+      DeviceTensor tensor = tensors.get(i);
+      parts[i] = replicas.get(i).part(tensor, root);
       if (tensor.dtype() != first.dtype()
           || !tensor.hasShape(first.shape())
           || !tensor.hasStrides(first.strides())) {
         throw new IllegalArgumentException(
-            "the tensor of rank %d is %s, that of rank 0 is %s".formatted(rank, tensor, first));
+            "the tensor of rank %d is %s, that of rank %d is %s"
+                .formatted(replicas.get(i).rank(), tensor, replicas.get(0).rank(), first));
       }
     }
     return parts;
@@ -290,10 +400,13 @@ public final class ReplicaGroup implements AutoCloseable {
       }
       detectMismatch();
     }
-    if (failure.get() != null) {
-      awaitEndOfAborted();
+    try {
+      if (failure.get() != null) {
+        awaitEndOfAborted();
+      }
+    } finally {
+      watchdog.close();
     }
-    watchdog.close();
     List<Runnable> releases = new ArrayList<>();
     layers.forEach(layer -> releases.add(layer::close));
     replicas.forEach(replica -> releases.add(replica::closeTensors));
@@ -360,6 +473,17 @@ public final class ReplicaGroup implements AutoCloseable {
     }
   }
 
+  /** Gives a new layer's variables in all processes the values that rank 0 has drawn. */
+  void equalize(List<LayerReplica> members) {
+    if (replicas.size() < size()) {
+      for (LayerReplica member : members) {
+        for (DeviceTensor variable : member.variables().values()) {
+          member.replica().broadcast(variable, 0);
+        }
+      }
+    }
+  }
+
   void forget(SyncBatchNormalization layer) {
     layers.remove(layer);
   }
@@ -396,10 +520,13 @@ public final class ReplicaGroup implements AutoCloseable {
    * Runs a part of a step. Whatever ends it early fails the group, since other replicas may have
    * gone on; so does a failure that another thread found meanwhile.
    */
-  void step(Runnable action) {
+  void step(List<Replica> members, Runnable action) {
     callsUnderWay.incrementAndGet();
     try {
       requireUsable();
+      for (int i = 0; i < members.size(); i++) {
+        watchdog.enter(members.get(i).rank());
+      }
       try {
         action.run();
       } catch (RuntimeException e) {
@@ -407,6 +534,10 @@ public final class ReplicaGroup implements AutoCloseable {
       } catch (Error e) {
         fail(new CollectiveException("a step ended early: " + e, e));
         throw e;
+      } finally {
+        for (int i = 0; i < members.size(); i++) {
+          watchdog.leave(members.get(i).rank());
+        }
       }
       requireUsable();
     } finally {
@@ -414,44 +545,45 @@ public final class ReplicaGroup implements AutoCloseable {
     }
   }
 
-  /** Within a step: exchanges the rows of these replicas, watched. */
-  void exchange(Rows[] rows) {
-    if (size() == 1) {
-      return;
-    }
-    for (Rows mine : rows) {
-      watchdog.enter(mine.rank());
-    }
-    try {
-      devices.exchange(rows);
-    } finally {
-      for (Rows mine : rows) {
-        watchdog.leave(mine.rank());
-      }
+  /** A replica comes to what all replicas have to come to; see {@link Call}. */
+  void announce(Replica replica, long what, long size, int type) {
+    if (size() > 1) {
+      watchdog.announce(replica.rank(), what, size, type);
     }
   }
 
-  /** A collective over tensors of these replicas, watched. */
-  void run(Collective... parts) {
+  /** Within a step: exchanges the rows of these replicas. */
+  void exchange(Rows[] rows) {
+    if (size() > 1) {
+      devices.exchange(rows);
+    }
+  }
+
+  /** A collective over tensors of one replica, or of all of this process. */
+  private void run(List<Replica> members, Collective... parts) {
     if (size() == 1) {
       return;
     }
     if (parts.length > 1) {
       requireNoCapture();
     }
+    boolean captured = isCapturing(members.get(0));
     step(
+        members,
         () -> {
-          for (Collective mine : parts) {
-            watchdog.enter(mine.rank());
-          }
-          try {
-            devices.run(parts);
-          } finally {
-            for (Collective mine : parts) {
-              watchdog.leave(mine.rank());
+          for (Collective part : parts) {
+            if (!captured) {
+              watchdog.announce(
+                  part.rank(), Call.collective(part.root()), part.elements(), part.dtype());
             }
           }
+          devices.run(parts);
         });
+  }
+
+  /** The collective of one replica. */
+  void run(Replica member, Collective part) {
+    run(List.of(member), part);
   }
 
   /**
@@ -536,9 +668,9 @@ public final class ReplicaGroup implements AutoCloseable {
   RuntimeException failed(RuntimeException e) {
     fail(e);
     RuntimeException known = failure.get();
-    if (known == e || e.getCause() == known) {
+    if (known == e || e.getCause() == known || known.getCause() == e) {
       failureSeen = true;
-      return e;
+      return known.getCause() == e ? known : e;
     }
     RuntimeException thrown = failureSeen ? hasFailed(known) : known;
     failureSeen = true;
@@ -547,14 +679,47 @@ public final class ReplicaGroup implements AutoCloseable {
   }
 
   private void fail(RuntimeException e) {
-    if (failure.compareAndSet(null, e)) {
+    if (e instanceof CollectiveException && failure.get() == null) {
+      watchdog.hear();
+    }
+    conclude(e);
+  }
+
+  private void conclude(RuntimeException reason) {
+    if (failure.compareAndSet(null, reason)) {
       for (Replica replica : replicas) {
         replica.device().control().host().aborted(1);
       }
+      watchdog.tell(reason.getMessage());
       try {
         devices.abort();
       } catch (RuntimeException abortFailure) {
-        e.addSuppressed(abortFailure);
+        reason.addSuppressed(abortFailure);
+      }
+      noteWhatIsLeft(reason);
+    }
+  }
+
+  /**
+   * What shows only after the abort: which devices hang, and which replicas of this process have
+   * taken a step that was enqueued where others have not.
+   */
+  private void noteWhatIsLeft(RuntimeException reason) {
+    awaited(() -> replicas.stream().allMatch(this::isOver), STUCK_AFTER);
+    Map<Boolean, List<Replica>> over =
+        replicas.stream().collect(Collectors.partitioningBy(this::isOver));
+    if (!over.get(false).isEmpty()) {
+      reason.addSuppressed(
+          new CollectiveException(over.get(false) + " still at work after the abort"));
+    }
+    for (SyncBatchNormalization layer : layers) {
+      try {
+        String differences = layer.differences(over.get(true));
+        if (differences != null) {
+          reason.addSuppressed(new CollectiveException("states differ: " + differences));
+        }
+      } catch (DeviceException | IllegalStateException e) {
+        // A device that cannot be read any more, or a layer that is closed.
       }
     }
   }
@@ -567,13 +732,13 @@ public final class ReplicaGroup implements AutoCloseable {
     long start = System.nanoTime();
     int parked = 0;
     while (!replica.device().isIdle()) {
-      long waited = System.nanoTime() - start;
-      if (waited > timeout.toNanos()) {
+      if (watchdog.isOverdue(start)) {
+        requireAlive();
         throw new CollectiveException(
-            "%s did not finish what was enqueued within %.3f s: another replica is missing or late, or the device hangs"
-                .formatted(replica, timeout.toMillis() / 1e3));
+            "%s did not finish what was enqueued within %.3f s (its last call: %s): a device hangs, or a rank that cannot be asked does not come"
+                .formatted(replica, timeout.toMillis() / 1e3, watchdog.lastCall(replica.rank())));
       }
-      if (waited < SPIN_NANOS) {
+      if (System.nanoTime() - start < SPIN_NANOS) {
         Thread.onSpinWait();
       } else {
         LockSupport.parkNanos(PARK_NANOS);
@@ -601,19 +766,51 @@ public final class ReplicaGroup implements AutoCloseable {
                 Signature.describe(control.found())));
   }
 
-  /** Options of a group. Exactly one of {@link #cpus} and {@link #gpus} must be called. */
+  /**
+   * Options of a group. Exactly one of {@link #cpus}, {@link #gpus}, {@link #environment} and
+   * {@link #rank} must be called.
+   */
   public static final class Builder {
     private static final int MOST_CPU_REPLICAS = 1024;
     private static final int MOST_THREADS = 256;
     private static final Duration LONGEST_TIMEOUT = Duration.ofDays(365);
+    private static final String TIMEOUT_PROPERTY = "syncbn.timeout";
+    private static final int UNIQUE_ID_BYTES = 128;
+    private static final Duration LISTENING_PERIOD = Duration.ofMillis(50);
+
+    private record Member(byte[] id, int worldSize, int rank, int device) {}
 
     private Integer cpus;
     private int[] gpus;
-    private Duration timeout = DEFAULT_TIMEOUT;
+    private JobEnvironment job;
+    private Member member;
+    private Duration timeout = defaultTimeout();
     private int threads = Math.min(Runtime.getRuntime().availableProcessors(), MOST_THREADS);
     private Consumer<String> trace;
 
     private Builder() {}
+
+    private static Duration defaultTimeout() {
+      String text = System.getProperty(TIMEOUT_PROPERTY);
+      if (text == null) {
+        return DEFAULT_TIMEOUT;
+      }
+      try {
+        return checked(Duration.parse("PT" + text.strip()));
+      } catch (DateTimeParseException | IllegalArgumentException e) {
+        throw new IllegalArgumentException(
+            "-D%s must be a time such as 20s or 10m, not '%s'".formatted(TIMEOUT_PROPERTY, text),
+            e);
+      }
+    }
+
+    private static Duration checked(Duration timeout) {
+      if (timeout.isNegative() || timeout.isZero() || timeout.compareTo(LONGEST_TIMEOUT) > 0) {
+        throw new IllegalArgumentException(
+            "timeout must be above 0 and at most " + LONGEST_TIMEOUT + ", not " + timeout);
+      }
+      return timeout;
+    }
 
     /** This many replicas on the CPU: 1 to 1,024. */
     public Builder cpus(int n) {
@@ -631,16 +828,33 @@ public final class ReplicaGroup implements AutoCloseable {
       return this;
     }
 
+    /** See {@link ReplicaGroup#fromEnvironment}. */
+    public Builder environment(Map<String, String> variables) {
+      this.job = JobEnvironment.of(variables);
+      return this;
+    }
+
+    /** See {@link ReplicaGroup#rank}. */
+    public Builder rank(byte[] uniqueId, int worldSize, int rank, int device) {
+      if (worldSize < 1 || rank < 0 || rank >= worldSize) {
+        throw new IllegalArgumentException(
+            "rank %d of %d: it must be 0 to %d".formatted(rank, worldSize, worldSize - 1));
+      }
+      if (uniqueId.length != UNIQUE_ID_BYTES) {
+        throw new IllegalArgumentException(
+            "an id has %d bytes, not %d".formatted(UNIQUE_ID_BYTES, uniqueId.length));
+      }
+      this.member = new Member(uniqueId.clone(), worldSize, rank, device);
+      return this;
+    }
+
     /**
-     * How long replicas wait for each other, and host calls for a device. Default {@link
+     * How long replicas wait for each other, and host calls for a device. Default: the system
+     * property {@code syncbn.timeout}, as in {@code 20s} or {@code 10m}, or else {@link
      * #DEFAULT_TIMEOUT}.
      */
     public Builder timeout(Duration timeout) {
-      if (timeout.isNegative() || timeout.isZero() || timeout.compareTo(LONGEST_TIMEOUT) > 0) {
-        throw new IllegalArgumentException(
-            "timeout must be above 0 and at most " + LONGEST_TIMEOUT + ", not " + timeout);
-      }
-      this.timeout = timeout;
+      this.timeout = checked(timeout);
       return this;
     }
 
@@ -666,20 +880,106 @@ public final class ReplicaGroup implements AutoCloseable {
       return this;
     }
 
-    /** See {@link ReplicaGroup#gpus(int...)} for what is thrown. */
+    /**
+     * See {@link ReplicaGroup#gpus(int...)} and {@link ReplicaGroup#fromEnvironment} for what is
+     * thrown.
+     */
     public ReplicaGroup build() {
-      if ((cpus == null) == (gpus == null)) {
-        throw new IllegalStateException("call exactly one of cpus(n) and gpus(...)");
+      if (Stream.of(cpus, gpus, job, member).filter(Objects::nonNull).count() != 1) {
+        throw new IllegalStateException(
+            "call exactly one of cpus(n), gpus(...), environment(...) and rank(...)");
       }
-      DeviceGroup devices =
-          cpus != null
-              ? new CpuDeviceGroup(cpus, threads)
-              : new CudaDeviceGroup(ordinals(), timeout);
-      return new ReplicaGroup(
-          trace == null ? devices : new TracedDeviceGroup(devices, trace), timeout);
+      if (job != null && job.worldSize() > 1) {
+        return inJob();
+      }
+      DeviceGroup devices;
+      if (cpus != null) {
+        devices = new CpuDeviceGroup(cpus, threads);
+      } else if (gpus != null) {
+        devices = CudaDeviceGroup.of(requireThere(gpus), timeout);
+      } else if (job != null) {
+        devices = CudaDeviceGroup.of(gpuOfJob(), timeout);
+      } else {
+        int device = requireThere(member.device())[0];
+        devices =
+            CudaDeviceGroup.rank(
+                device,
+                member.rank(),
+                member.worldSize(),
+                member.id(),
+                timeout,
+                new CompletableFuture<>());
+      }
+      boolean together = devices.size() == devices.devices().size();
+      return group(devices, together ? new Roll(devices.size(), timeout) : SideChannel.NONE, null);
     }
 
-    private int[] ordinals() {
+    private ReplicaGroup inJob() {
+      int[] gpu = gpuOfJob();
+      Rendezvous rendezvous;
+      try {
+        rendezvous = new Rendezvous(job, job.rank() == 0 ? newUniqueId() : new byte[0], timeout);
+      } catch (JobException e) {
+        throw new CollectiveException(e.getMessage(), e);
+      }
+      SideChannel world = rendezvous.world();
+      CompletableFuture<Void> lost = new CompletableFuture<>();
+      Thread listener = listener(world, lost);
+      DeviceGroup devices;
+      try {
+        world.report(job.rank(), List.of(Call.CONNECT));
+        listener.start();
+        devices =
+            CudaDeviceGroup.rank(
+                gpu[0], job.rank(), job.worldSize(), rendezvous.id(), timeout, lost);
+      } catch (RuntimeException e) {
+        world.fail(e.getMessage());
+        Cleanup.after(e, world::close);
+        throw e;
+      } finally {
+        lost.complete(null);
+      }
+      return group(devices, world, rendezvous);
+    }
+
+    /** Until there is a watchdog: NCCL does not notice who is lost while it connects. */
+    private static Thread listener(SideChannel world, CompletableFuture<Void> lost) {
+      Thread thread =
+          new Thread(
+              () -> {
+                while (!lost.isDone()) {
+                  String verdict = world.verdict();
+                  if (verdict != null) {
+                    lost.completeExceptionally(new CollectiveException(verdict));
+                  }
+                  LockSupport.parkNanos(LISTENING_PERIOD.toNanos());
+                }
+              },
+              "syncbn-listener");
+      thread.setDaemon(true);
+      return thread;
+    }
+
+    private ReplicaGroup group(DeviceGroup devices, SideChannel channel, Rendezvous rendezvous) {
+      return new ReplicaGroup(
+          trace == null ? devices : new TracedDeviceGroup(devices, trace),
+          channel,
+          rendezvous,
+          "",
+          timeout);
+    }
+
+    /**
+     * The one with the local rank; or the only one, where the launcher shows each process its own.
+     */
+    private int[] gpuOfJob() {
+      CudaRuntime.ensureAvailable(
+          "no GPU can be used, and CPU replicas in several processes are not offered");
+      int count = CudaRuntime.deviceCount();
+      return requireThere(count == 1 ? 0 : job.localRank());
+    }
+
+    private static int[] requireThere(int... gpus) {
       CudaRuntime.ensureAvailable();
       int count = CudaRuntime.deviceCount();
       if (gpus.length == 0) {

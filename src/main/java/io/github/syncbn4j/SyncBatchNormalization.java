@@ -14,11 +14,13 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -104,6 +106,9 @@ public final class SyncBatchNormalization implements AutoCloseable {
         built.add(new LayerReplica(replica, id, config, initial, memory));
       }
       group.register(this);
+      if (memory == null) {
+        group.equalize(members);
+      }
     } catch (RuntimeException | Error e) {
       built.forEach(member -> Cleanup.after(e, member::close));
       throw e;
@@ -556,6 +561,34 @@ public final class SyncBatchNormalization implements AutoCloseable {
   }
 
   /**
+   * Which of these replicas, whose devices are idle, have taken steps that others have not: ranks
+   * by the number of steps. For a group that has failed.
+   *
+   * @return null if all have taken the same
+   */
+  String differences(List<Replica> among) {
+    Map<Long, List<Integer>> ranks =
+        valueWhileOpen(
+            () ->
+                members.stream()
+                    .filter(member -> among.contains(member.replica()))
+                    .collect(
+                        Collectors.groupingBy(
+                            LayerReplica::countedStepsLeft,
+                            TreeMap::new,
+                            Collectors.mapping(
+                                member -> member.replica().rank(), Collectors.toList()))));
+    return ranks.size() < 2
+        ? null
+        : "layer %d has taken %s"
+            .formatted(
+                id,
+                ranks.entrySet().stream()
+                    .map(e -> "%d steps on rank(s) %s".formatted(e.getKey(), e.getValue()))
+                    .collect(Collectors.joining(", ")));
+  }
+
+  /**
    * Sets the steps that a cumulative average takes to have seen, on all replicas.
    *
    * @throws IllegalArgumentException unless 0 to 2^53
@@ -622,7 +655,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
                         .formatted(name, penalty.length, name, sum.length));
               }
               for (int c = 0; c < sum.length; c++) {
-                sum[c] += penalty[c] / members.size();
+                sum[c] += penalty[c] / group.size();
               }
               gradient.copyFromHost(sum);
             });
@@ -765,7 +798,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     if (replica.group() != group) {
       throw new IllegalArgumentException(replica + " belongs to another group than the layer");
     }
-    return members.get(replica.rank());
+    return members.get(replica.rank() - members.get(0).replica().rank());
   }
 
   private void requireOnePerReplica(List<DeviceTensor> tensors, String name) {

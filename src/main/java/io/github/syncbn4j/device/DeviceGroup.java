@@ -1,9 +1,11 @@
 package io.github.syncbn4j.device;
 
+import java.time.Duration;
 import java.util.List;
 
 /**
- * The devices of a group's replicas in this process, in rank order, and what connects them.
+ * The devices of a group's replicas in this process, in rank order, and what connects them with
+ * those of other processes.
  *
  * <p>Threads: {@link #exchange} and {@link #run} are called by one thread with the parts of all
  * replicas, or by one thread a replica with its own. {@link #abort} may be called by any thread at
@@ -11,6 +13,12 @@ import java.util.List;
  */
 public interface DeviceGroup extends AutoCloseable {
   List<Device> devices();
+
+  /** Ranks of the group, in all processes. */
+  int size();
+
+  /** The rank of the first device; those of the others follow. */
+  int firstRank();
 
   /**
    * Enqueues the exchange of rows: afterwards each replica's buffer holds the rows of all. Every
@@ -44,6 +52,14 @@ public interface DeviceGroup extends AutoCloseable {
    * are garbage.
    */
   void abort();
+
+  /**
+   * The group of the ranks that say the same colour, in the order of their keys; all ranks of this
+   * group have to come, with one device a process.
+   *
+   * @throws UnsupportedOperationException on the CPU
+   */
+  DeviceGroup split(int color, int key, Duration timeout);
 
   /** Releases everything but the memory that {@link Device#allocate} gave out. Idempotent. */
   @Override

@@ -5,6 +5,7 @@ import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
 import io.github.syncbn4j.device.natives.syncbn_copy_args;
 import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
+import java.time.Duration;
 import java.util.List;
 import java.util.function.Consumer;
 import org.bytedeco.javacpp.Pointer;
@@ -31,12 +32,26 @@ public final class TracedDeviceGroup implements DeviceGroup {
   }
 
   @Override
+  public int size() {
+    return group.size();
+  }
+
+  @Override
+  public int firstRank() {
+    return group.firstRank();
+  }
+
+  private String id(int rank) {
+    return devices.get(rank - firstRank()).id();
+  }
+
+  @Override
   public void exchange(Rows[] rows) {
     if (group.exchangeCall() != null) {
       for (Rows mine : rows) {
         trace.accept(
             "%-6s %s, %d float64 in place"
-                .formatted(devices.get(mine.rank()).id(), group.exchangeCall(), mine.elements()));
+                .formatted(id(mine.rank()), group.exchangeCall(), mine.elements()));
       }
     }
     group.exchange(rows);
@@ -48,10 +63,7 @@ public final class TracedDeviceGroup implements DeviceGroup {
       trace.accept(
           "%-6s %s, %d elements of %d bytes in place"
               .formatted(
-                  devices.get(part.rank()).id(),
-                  group.callOf(part),
-                  part.elements(),
-                  part.elementBytes()));
+                  id(part.rank()), group.callOf(part), part.elements(), part.elementBytes()));
     }
     group.run(parts);
   }
@@ -64,6 +76,11 @@ public final class TracedDeviceGroup implements DeviceGroup {
   @Override
   public String exchangeCall() {
     return group.exchangeCall();
+  }
+
+  @Override
+  public DeviceGroup split(int color, int key, Duration timeout) {
+    return new TracedDeviceGroup(group.split(color, key, timeout), trace);
   }
 
   @Override

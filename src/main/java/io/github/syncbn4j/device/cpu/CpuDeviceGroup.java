@@ -7,6 +7,7 @@ import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceGroup;
 import io.github.syncbn4j.device.Rows;
 import io.github.syncbn4j.device.natives.CpuKernels;
+import java.time.Duration;
 import java.util.List;
 import java.util.stream.IntStream;
 
@@ -65,6 +66,16 @@ public final class CpuDeviceGroup implements DeviceGroup {
   }
 
   @Override
+  public int size() {
+    return devices.size();
+  }
+
+  @Override
+  public int firstRank() {
+    return 0;
+  }
+
+  @Override
   public void exchange(Rows[] rows) throws CollectiveException {
     exchanges.meet(rows);
   }
@@ -96,6 +107,11 @@ public final class CpuDeviceGroup implements DeviceGroup {
         ? null
         : "rank %d came with a %s, rank %d with a %s"
             .formatted(mine.rank(), mine, other.rank(), other);
+  }
+
+  @Override
+  public DeviceGroup split(int color, int key, Duration timeout) {
+    throw new UnsupportedOperationException("CPU replicas are all in one process");
   }
 
   @Override

@@ -9,8 +9,13 @@ import io.github.syncbn4j.device.Rows;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.Function;
 
-/** GPUs of this process: a stream each, and NCCL between them where there are two or more. */
+/**
+ * GPUs of this process: a stream each, and NCCL between them and those of other processes, where
+ * there are two or more.
+ */
 public final class CudaDeviceGroup implements DeviceGroup {
   private final List<CudaDevice> devices = new ArrayList<>();
 
@@ -19,28 +24,69 @@ public final class CudaDeviceGroup implements DeviceGroup {
 
   private boolean closed;
 
-  /**
-   * @param ordinals the GPUs, in rank order, none twice
-   * @param timeout for NCCL to connect them
-   */
-  public CudaDeviceGroup(int[] ordinals, Duration timeout) {
+  private CudaDeviceGroup(Function<List<CudaDevice>, NcclClique> connect, int... ordinals) {
     CudaRuntime.ensureAvailable();
     try {
       for (int ordinal : ordinals) {
         devices.add(new CudaDevice(ordinal));
       }
-      if (ordinals.length > 1) {
-        nccl = new NcclClique(devices, timeout);
-      }
+      nccl = connect.apply(devices);
     } catch (RuntimeException e) {
       Cleanup.after(e, this::close);
       throw e;
     }
   }
 
+  /**
+   * All GPUs of a group.
+   *
+   * @param ordinals the GPUs, in rank order, none twice
+   * @param timeout for NCCL to connect them
+   */
+  public static CudaDeviceGroup of(int[] ordinals, Duration timeout) {
+    return new CudaDeviceGroup(
+        devices -> devices.size() == 1 ? null : NcclClique.connect(devices, timeout), ordinals);
+  }
+
+  /**
+   * One rank of a group that spans processes.
+   *
+   * @param size ranks in all of them
+   * @param id from {@link #newId} of one of them
+   * @param lost completes exceptionally once it is of no use to wait for the other ranks
+   */
+  public static CudaDeviceGroup rank(
+      int ordinal, int rank, int size, byte[] id, Duration timeout, CompletableFuture<?> lost) {
+    return new CudaDeviceGroup(
+        devices -> size == 1 ? null : NcclClique.connect(devices, rank, size, id, timeout, lost),
+        ordinal);
+  }
+
+  /** What one process hands to all others. */
+  public static byte[] newId() {
+    return NcclClique.newId("nccl");
+  }
+
+  @Override
+  public CudaDeviceGroup split(int color, int key, Duration timeout) {
+    return new CudaDeviceGroup(
+        made -> nccl == null ? null : nccl.split(made.get(0), color, key, timeout),
+        devices.get(0).ordinal());
+  }
+
   @Override
   public List<Device> devices() {
     return List.copyOf(devices);
+  }
+
+  @Override
+  public int size() {
+    return nccl == null ? devices.size() : nccl.size();
+  }
+
+  @Override
+  public int firstRank() {
+    return nccl == null ? 0 : nccl.firstRank();
   }
 
   @Override

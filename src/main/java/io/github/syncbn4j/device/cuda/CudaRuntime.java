@@ -103,8 +103,16 @@ public final class CudaRuntime {
    * @throws DeviceUnavailableException with every reason
    */
   public static void ensureAvailable() {
+    ensureAvailable("no GPU can be used");
+  }
+
+  /**
+   * @param what is not possible without one
+   * @throws DeviceUnavailableException with every reason
+   */
+  public static void ensureAvailable(String what) {
     if (!isAvailable()) {
-      throw new DeviceUnavailableException("no GPU can be used", Probe.REASONS, Probe.CAUSE);
+      throw new DeviceUnavailableException(what, Probe.REASONS, Probe.CAUSE);
     }
   }
 

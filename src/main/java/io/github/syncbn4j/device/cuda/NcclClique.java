@@ -10,24 +10,27 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
+import java.util.function.ToIntFunction;
 import java.util.stream.Collectors;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.nccl;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.cuda.nccl.ncclUniqueId;
+import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.PointerPointer;
 
 /**
- * NCCL between the GPUs of this process: one blocking communicator a GPU.
+ * NCCL between the GPUs of this process, and those of others: one blocking communicator a GPU.
  *
  * <p>NCCL's blocking calls have no time limit of their own, so each that may wait for another rank
  * (making, aborting and destroying a communicator) runs on a daemon thread of its own under a
@@ -43,6 +46,12 @@ final class NcclClique {
   private static final Duration CALL_GRACE = Duration.ofMillis(50);
 
   private static final long POLL_NANOS = 50_000;
+
+  /** For somebody to say first who is missing, where this one only sees that time is over. */
+  private static final Duration NAMING_GRACE = Duration.ofMillis(300);
+
+  /** For a communicator that is being made to get a handle, without which it cannot be aborted. */
+  private static final Duration HANDLE_GRACE = Duration.ofMillis(500);
 
   private final Enqueue<Rows> allReduceRows = new AllReduceRows();
   private final Enqueue<Collective> collective = new OfTensor();
@@ -61,31 +70,124 @@ final class NcclClique {
    */
   private final AtomicInteger callsUnderWay = new AtomicInteger();
 
-  /** 1 for a rank whose thread may still come to NCCL and leave a handle there. */
-  private final AtomicIntegerArray connecting;
+  /** GPUs whose thread may still come to NCCL and leave a handle there. */
+  private final Set<Integer> making = ConcurrentHashMap.newKeySet();
 
+  private int firstRank;
+  private int size;
   private volatile boolean usable = true;
 
-  NcclClique(List<CudaDevice> devices, Duration timeout) {
+  private NcclClique(List<CudaDevice> devices) {
     Nccl.ensureAvailable();
     this.devices = List.copyOf(devices);
     this.communicators = new ncclComm[devices.size()];
     this.handles = new PointerPointer<>(new ncclComm[devices.size()]).retainReference();
-    this.connecting = new AtomicIntegerArray(devices.stream().mapToInt(device -> 1).toArray());
-    ncclUniqueId id = new ncclUniqueId();
-    Nccl.check(
-        "gpu:" + devices.get(0).ordinal(), nccl.ncclGetUniqueId(id), "ncclGetUniqueId", null);
+  }
+
+  /**
+   * What one rank hands to all others, so that they connect.
+   *
+   * @param who asks, for messages
+   */
+  static byte[] newId(String who) {
+    Nccl.ensureAvailable();
+    try (ncclUniqueId id = new ncclUniqueId()) {
+      Nccl.check(who, nccl.ncclGetUniqueId(id), "ncclGetUniqueId", null);
+      byte[] bytes = new byte[nccl.NCCL_UNIQUE_ID_BYTES];
+      new BytePointer(id).get(bytes);
+      return bytes;
+    }
+  }
+
+  /** Connects these GPUs with each other. */
+  static NcclClique connect(List<CudaDevice> devices, Duration timeout) {
+    byte[] id = newId("gpu:" + devices.get(0).ordinal());
+    return connect(devices, 0, devices.size(), id, timeout, new CompletableFuture<>());
+  }
+
+  /**
+   * Connects these GPUs with those of other processes.
+   *
+   * @param firstRank of the first; the others follow
+   * @param size ranks in all processes
+   * @param id the same in all
+   * @param lost completes exceptionally once it is of no use to wait for the other ranks
+   */
+  static NcclClique connect(
+      List<CudaDevice> devices,
+      int firstRank,
+      int size,
+      byte[] id,
+      Duration timeout,
+      CompletableFuture<?> lost) {
+    NcclClique clique = new NcclClique(devices);
+    clique.firstRank = firstRank;
+    clique.size = size;
+    ncclUniqueId uniqueId = new ncclUniqueId();
+    new BytePointer(uniqueId).put(id);
     ncclConfig_t config = Nccl.blockingConfig();
+    clique.make(
+        "connect",
+        timeout,
+        lost,
+        i -> {
+          int result =
+              nccl.ncclCommInitRankConfig(
+                  clique.handles.getPointer(i), size, uniqueId, firstRank + i, config);
+          Nccl.check(devices.get(i).id(), result, "ncclCommInitRankConfig", null);
+        });
+    return clique;
+  }
+
+  /**
+   * Connects a GPU with those of the ranks of this clique that say the same colour, in the order of
+   * their keys. All ranks have to call it.
+   */
+  NcclClique split(CudaDevice device, int color, int key, Duration timeout) {
+    NcclClique part = new NcclClique(List.of(device));
+    ncclConfig_t config = Nccl.blockingConfig();
+    part.make(
+        "split",
+        timeout,
+        new CompletableFuture<>(),
+        i -> {
+          int result = nccl.ncclCommSplit(communicators[0], color, key, part.handles, config);
+          Nccl.check(device.id(), result, "ncclCommSplit", communicators[0]);
+        });
+    part.size =
+        number(device, "ncclCommCount", value -> nccl.ncclCommCount(part.communicators[0], value));
+    part.firstRank =
+        number(
+            device,
+            "ncclCommUserRank",
+            value -> nccl.ncclCommUserRank(part.communicators[0], value));
+    return part;
+  }
+
+  private static int number(CudaDevice device, String call, ToIntFunction<int[]> query) {
+    int[] value = new int[1];
+    Nccl.check(device.id(), query.applyAsInt(value), call, null);
+    return value[0];
+  }
+
+  private void make(String what, Duration timeout, CompletableFuture<?> lost, IntConsumer task) {
+    for (int i = 0; i < devices.size(); i++) {
+      making.add(i);
+    }
     try {
       onAllRanks(
-          "connect",
+          what,
           timeout,
-          true,
-          rank -> {
+          lost,
+          i -> {
             try {
-              connect(rank, id, config);
+              devices.get(i).enter();
+              if (usable) { // not yet given up
+                task.accept(i);
+                communicators[i] = handles.get(ncclComm.class, i);
+              }
             } finally {
-              connecting.set(rank, 0);
+              making.remove(i);
             }
           });
     } catch (RuntimeException e) {
@@ -94,14 +196,14 @@ final class NcclClique {
     }
   }
 
-  private void connect(int rank, ncclUniqueId id, ncclConfig_t config) {
-    devices.get(rank).enter();
-    if (usable) {
-      int result =
-          nccl.ncclCommInitRankConfig(handles.getPointer(rank), devices.size(), id, rank, config);
-      Nccl.check(devices.get(rank).id(), result, "ncclCommInitRankConfig", null);
-      communicators[rank] = handles.get(ncclComm.class, rank);
-    }
+  /** Ranks in all processes. */
+  int size() {
+    return size;
+  }
+
+  /** Of the first GPU; those of the others follow. */
+  int firstRank() {
+    return firstRank;
   }
 
   /** Enqueues the sum of the replicas' rows. */
@@ -136,7 +238,7 @@ final class NcclClique {
   }
 
   private <T> void enqueueOne(T part, Enqueue<T> call) {
-    CudaDevice device = devices.get(call.rank(part));
+    CudaDevice device = device(call.rank(part));
     int previous = device.enter();
     try {
       enqueue(part, call);
@@ -167,15 +269,19 @@ final class NcclClique {
     if (result != nccl.ncclSuccess) {
       String ids =
           Arrays.stream(parts)
-              .map(part -> devices.get(call.rank(part)).id())
+              .map(part -> device(call.rank(part)).id())
               .collect(Collectors.joining(", "));
       Nccl.check(ids, result, name, null);
     }
   }
 
+  private CudaDevice device(int rank) {
+    return devices.get(rank - firstRank);
+  }
+
   private <T> void enqueue(T part, Enqueue<T> call) {
-    ncclComm communicator = communicators[call.rank(part)];
-    CudaDevice device = devices.get(call.rank(part));
+    ncclComm communicator = communicators[call.rank(part) - firstRank];
+    CudaDevice device = device(call.rank(part));
     int result = call.enqueue(part, communicator, device.streamPointer());
     Nccl.check(device.id(), result, call.name(part), communicator);
   }
@@ -257,7 +363,7 @@ final class NcclClique {
     if (usable) {
       usable = false;
       awaitCalls();
-      onAllRanks("abort", ABORT_TIMEOUT, false, this::abort);
+      onAllRanks("abort", ABORT_TIMEOUT, null, this::abort);
     }
   }
 
@@ -272,9 +378,9 @@ final class NcclClique {
   }
 
   private void abort(int rank) {
+    long deadline = System.nanoTime() + HANDLE_GRACE.toNanos();
     ncclComm communicator = handles.get(ncclComm.class, rank);
-    // Where another rank failed to connect, this one may come to NCCL, and wait there, only now.
-    while (communicator == null && connecting.get(rank) == 1) {
+    while (communicator == null && making.contains(rank) && System.nanoTime() < deadline) {
       LockSupport.parkNanos(POLL_NANOS);
       communicator = handles.get(ncclComm.class, rank);
     }
@@ -290,7 +396,7 @@ final class NcclClique {
       onAllRanks(
           "close",
           ABORT_TIMEOUT,
-          false,
+          null,
           rank ->
               Nccl.check(
                   devices.get(rank).id(),
@@ -304,12 +410,13 @@ final class NcclClique {
    * Runs a task for every rank, each on a thread of its own. NCCL finds a communicator's device
    * itself.
    *
-   * @param untilOneFails not to wait for the others when one has failed: they may wait for it for
-   *     ever
+   * @param lost not to wait any longer when it, or one rank, has failed: the others may wait for it
+   *     for ever. Null to wait for all.
    * @throws RuntimeException what the first failing task threw
    * @throws CollectiveException if not all ended in time
    */
-  private void onAllRanks(String what, Duration timeout, boolean untilOneFails, IntConsumer task) {
+  private void onAllRanks(
+      String what, Duration timeout, CompletableFuture<?> lost, IntConsumer task) {
     List<CompletableFuture<Void>> ends = new ArrayList<>();
     CompletableFuture<Void> failure = new CompletableFuture<>();
     for (CudaDevice device : devices) {
@@ -333,15 +440,15 @@ final class NcclClique {
     }
     CompletableFuture<Void> all = CompletableFuture.allOf(ends.toArray(CompletableFuture[]::new));
     try {
-      (untilOneFails ? CompletableFuture.anyOf(all, failure) : all)
-          .orTimeout(timeout.toNanos(), TimeUnit.NANOSECONDS)
+      (lost == null ? all : CompletableFuture.anyOf(all, failure, lost))
+          .orTimeout(timeout.plus(NAMING_GRACE).toNanos(), TimeUnit.NANOSECONDS)
           .join();
       failure.getNow(null);
     } catch (CompletionException e) {
       if (e.getCause() instanceof TimeoutException) {
         throw new CollectiveException(
             "NCCL did not %s %d GPUs within %.3f s"
-                .formatted(what, devices.size(), timeout.toMillis() / 1e3));
+                .formatted(what, size, timeout.toMillis() / 1e3));
       }
       if (e.getCause() instanceof RuntimeException cause) {
         throw cause;

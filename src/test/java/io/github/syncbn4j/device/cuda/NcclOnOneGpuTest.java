@@ -56,7 +56,7 @@ class NcclOnOneGpuTest {
     for (int rank = 0; rank < ranks; rank++) {
       devices.add(new CudaDevice(0));
     }
-    NcclClique clique = new NcclClique(devices, Duration.ofSeconds(30));
+    NcclClique clique = NcclClique.connect(devices, Duration.ofSeconds(30));
     Random random = new Random(5);
     for (int length : LENGTHS) {
       long bytes = (long) ranks * length * Double.BYTES;

@@ -22,7 +22,7 @@ public final class OneRank implements AutoCloseable {
   public OneRank(int gpu, Duration timeout) {
     device = new CudaDevice(gpu);
     try {
-      clique = Nccl.isAvailable() ? new NcclClique(List.of(device), timeout) : null;
+      clique = Nccl.isAvailable() ? NcclClique.connect(List.of(device), timeout) : null;
     } catch (RuntimeException e) {
       Cleanup.after(e, device::close);
       throw e;

@@ -1,4 +1,4 @@
-package io.github.syncbn4j;
+package io.github.syncbn4j.job;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
