@@ -81,8 +81,13 @@ class FaultMatrixTest {
   private static final Set<String> ASKED_AS_OFTEN_AS_IT_TAKES =
       Set.of("cudaStreamQuery", "cudaEventQuery", "cudaGetDevice", "cudaSetDevice");
 
-  /** Called only where something is late or has failed: in tests of their own below. */
-  private static final Set<String> NOT_IN_THE_WORKLOAD = Set.of("ncclCommAbort", "cudaEventQuery");
+  /**
+   * Called only where something is late or has failed, or where a group is split: in tests of their
+   * own below, and of groups that are split.
+   */
+  private static final Set<String> NOT_IN_THE_WORKLOAD =
+      Set.of(
+          "ncclCommAbort", "cudaEventQuery", "ncclCommSplit", "ncclCommCount", "ncclCommUserRank");
 
   private static final List<String> KINDS =
       List.of("allocations", "hostAllocations", "streams", "events", "communicators", "graphs");

@@ -154,14 +154,16 @@ final class NcclClique {
           int result = nccl.ncclCommSplit(communicators[0], color, key, part.handles, config);
           Nccl.check(device.id(), result, "ncclCommSplit", communicators[0]);
         });
-    part.size =
-        number(device, "ncclCommCount", value -> nccl.ncclCommCount(part.communicators[0], value));
-    part.firstRank =
-        number(
-            device,
-            "ncclCommUserRank",
-            value -> nccl.ncclCommUserRank(part.communicators[0], value));
-    return part;
+    ncclComm made = part.communicators[0];
+    try {
+      part.size = number(device, "ncclCommCount", value -> nccl.ncclCommCount(made, value));
+      part.firstRank =
+          number(device, "ncclCommUserRank", value -> nccl.ncclCommUserRank(made, value));
+      return part;
+    } catch (RuntimeException e) {
+      Cleanup.after(e, part::abort);
+      throw e;
+    }
   }
 
   private static int number(CudaDevice device, String call, ToIntFunction<int[]> query) {
