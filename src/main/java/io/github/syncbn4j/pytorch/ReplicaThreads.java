@@ -22,8 +22,9 @@ public final class ReplicaThreads {
    * Runs {@code action} for every replica at once, each in a thread of its own, and waits until all
    * are through.
    *
-   * @throws RuntimeException what the first replica failed of. The others would wait for it in
-   *     vain: the group is closed, which ends their steps.
+   * @throws RuntimeException what the first replica failed of; as the cause of an {@link
+   *     IllegalStateException} if that is checked. The others would wait for it in vain: the group
+   *     is closed, which ends their steps.
    * @throws IllegalStateException if this thread is interrupted; the group is closed then, too
    */
   public static void run(ReplicaGroup group, Consumer<Replica> action) {
@@ -58,7 +59,11 @@ public final class ReplicaThreads {
         endAll(group, new IllegalStateException(error));
         throw error;
       }
-      throw endAll(group, (RuntimeException) e.getCause());
+      throw endAll(
+          group,
+          e.getCause() instanceof RuntimeException cause
+              ? cause
+              : new IllegalStateException(e.getCause())); // checked, which Kotlin and Scala do not
     }
   }
 

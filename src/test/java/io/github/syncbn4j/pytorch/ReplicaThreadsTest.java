@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.ReplicaGroup;
+import java.io.IOException;
 import java.util.Set;
 import java.util.concurrent.ConcurrentSkipListSet;
 import org.junit.jupiter.api.Test;
@@ -46,6 +47,23 @@ class ReplicaThreadsTest {
         .isInstanceOf(UnsupportedOperationException.class)
         .hasMessage("no");
     assertThatThrownBy(group::check).hasMessage("the group is closed");
+  }
+
+  /** Which other languages of the JVM throw without declaring it. */
+  @Test
+  void checkedExceptionOfOne_isTheCause_andEndsTheOthers() {
+    ReplicaGroup group = ReplicaGroup.cpus(3);
+    IOException gone = new IOException("gone");
+    assertThatThrownBy(
+            () -> failInOne(group, () -> ReplicaThreadsTest.<RuntimeException>sneak(gone)))
+        .isInstanceOf(IllegalStateException.class)
+        .hasCause(gone);
+    assertThatThrownBy(group::check).hasMessage("the group is closed");
+  }
+
+  @SuppressWarnings("unchecked")
+  private static <E extends Throwable> void sneak(Throwable throwable) throws E {
+    throw (E) throwable;
   }
 
   @Test
