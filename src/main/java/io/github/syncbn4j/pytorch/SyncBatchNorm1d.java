@@ -84,6 +84,12 @@ public final class SyncBatchNorm1d extends BatchNorm1dImpl {
   }
 
   @Override
+  public void reset_parameters() {
+    super.reset_parameters();
+    norm.resetRunningStats();
+  }
+
+  @Override
   public void reset_running_stats() {
     norm.resetRunningStats();
   }

@@ -84,6 +84,12 @@ public final class SyncBatchNorm3d extends BatchNorm3dImpl {
   }
 
   @Override
+  public void reset_parameters() {
+    super.reset_parameters();
+    norm.resetRunningStats();
+  }
+
+  @Override
   public void reset_running_stats() {
     norm.resetRunningStats();
   }

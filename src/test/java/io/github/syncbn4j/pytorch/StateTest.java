@@ -130,6 +130,20 @@ class StateTest extends ScopedTest {
   }
 
   @Test
+  void resetParameters_resetsTheStatisticsToo() {
+    try (ReplicaGroup group = ReplicaGroup.cpus(1)) {
+      SyncBatchNorm2d norm = SyncBatchNorm2d.replicas(group, options()).get(0);
+      norm.forward(batch().add(new Scalar(3)));
+      norm.reset_parameters();
+      norm.eval();
+      BatchNorm2dImpl fresh = new BatchNorm2dImpl(options());
+      fresh.eval();
+      Tensor x = batch();
+      assertClose("y", norm.forward(x), fresh.forward(x));
+    }
+  }
+
+  @Test
   void withoutParametersAndStatistics_itUsesTheBatchAlways() {
     BatchNormOptions options = options();
     options.affine().put(false);
