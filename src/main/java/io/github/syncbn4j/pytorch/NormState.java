@@ -20,9 +20,15 @@ final class NormState {
   /**
    * Statistics that the layer has and an untracked batch norm has not are added. Nobody reads them.
    *
-   * @throws IllegalArgumentException unless the batch norm is on the replica's device or the CPU
+   * @throws IllegalArgumentException unless the batch norm is on the replica's device or the CPU,
+   *     and not synchronized yet
    */
   NormState(Replica replica, NativeNorm norm) {
+    if (norm.runningMean() != null && norm.runningMean().numel() != norm.channels()) {
+      throw new IllegalArgumentException(
+          "a batch norm of %d channels has a running mean of %d: it is synchronized already, and what was returned then is to be called"
+              .formatted(norm.channels(), norm.runningMean().numel()));
+    }
     this.replica = replica;
     Tensor any = norm.weight() == null ? norm.runningMean() : norm.weight();
     this.device = any == null ? Tensors.libtorchDevice(replica) : Tensors.device(any);

@@ -185,6 +185,24 @@ class SyncBatchNormsTest extends ScopedTest {
     }
   }
 
+  @Test
+  void originalOfWhatIsSynchronized_isNotConvertedAgain() {
+    for (boolean tracked : new boolean[] {true, false}) {
+      BatchNormOptions options = options();
+      options.track_running_stats().put(tracked);
+      try (ReplicaGroup group = ReplicaGroup.cpus(1)) {
+        BatchNorm1dImpl original = new BatchNorm1dImpl(options);
+        BatchNorm1dImpl synced = SyncBatchNorms.convert(group, List.of(original)).get(0);
+        assertThatThrownBy(() -> SyncBatchNorms.convert(group, List.of(original)))
+            .isInstanceOf(IllegalArgumentException.class)
+            .hasMessageContaining("synchronized already");
+        synced.forward(torch.randn(5, FEATURES));
+        SyncBatchNorms.revert(List.of(synced));
+        SyncBatchNorms.convert(group, List.of(original));
+      }
+    }
+  }
+
   static final class Hidden extends Module {
     final ModuleListImpl list = new ModuleListImpl();
 
