@@ -3,13 +3,17 @@ package io.github.syncbn4j.pytorch;
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.DeviceTensor;
 import io.github.syncbn4j.Replica;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.UUID;
 import java.util.function.Consumer;
+import java.util.stream.Collectors;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Module;
@@ -36,6 +40,9 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
  * optimizer.step();                                             // the same on every replica
  * }</pre>
  *
+ * <p>It knows the parameters that the network had when it was made: one that gets others, such as a
+ * new last layer, needs another. A parameter is frozen and thawed on all replicas alike.
+ *
  * <p>Everything of one type is exchanged as one tensor, on libtorch's current stream where the
  * network is on a GPU. A network on the CPU with a replica on a GPU is copied there and back.
  *
@@ -57,7 +64,8 @@ public final class DataParallel {
    *
    * @param network on the replica's device or on the CPU; with the same parameters and buffers on
    *     every replica
-   * @throws IllegalArgumentException with the name of what is elsewhere, or is not dense
+   * @throws IllegalArgumentException with the name of what is elsewhere, or is not dense; if rank 0
+   *     has other names, types or shapes
    */
   public DataParallel(Replica replica, Module network) {
     this.replica = replica;
@@ -65,10 +73,11 @@ public final class DataParallel {
     this.buffers = tensors(network.named_buffers());
     List<Tensor> all = new ArrayList<>(parameters.values());
     all.addAll(buffers.values());
-    String device = all.isEmpty() ? Tensors.device(replica) : Tensors.device(all.get(0));
+    String device = all.isEmpty() ? Tensors.libtorchDevice(replica) : Tensors.device(all.get(0));
     this.copied = !device.equals(Tensors.device(replica));
     parameters.forEach((name, tensor) -> requireDense(name, tensor, device));
     buffers.forEach((name, tensor) -> requireDense(name, tensor, device));
+    requireSameAsRankZero(device);
     broadcast(all);
   }
 
@@ -97,6 +106,36 @@ public final class DataParallel {
           "%s is %s, %s needs all of its network on %s or the CPU"
               .formatted(name, Tensors.describe(tensor), replica, Tensors.device(replica)));
     }
+  }
+
+  /** What is exchanged has no names: values would end in other tensors of as many bytes. */
+  @SuppressWarnings("try")
+  private void requireSameAsRankZero(String device) {
+    String here = describe(parameters) + "; " + describe(buffers);
+    UUID id = UUID.nameUUIDFromBytes(here.getBytes(StandardCharsets.UTF_8));
+    try (PointerScope scope = new PointerScope()) {
+      long[] bits = {id.getMostSignificantBits(), id.getLeastSignificantBits()};
+      Tensor mine = Tensor.create(bits).to(new Device(device), ScalarType.Long);
+      Tensor ofRankZero = mine.clone();
+      broadcast(List.of(ofRankZero));
+      if (!ofRankZero.equal(mine)) {
+        throw new IllegalArgumentException(
+            "rank %d has other parameters or buffers than rank 0, or in another order: %s"
+                .formatted(replica.rank(), here));
+      }
+    }
+  }
+
+  private static String describe(Map<String, Tensor> tensors) {
+    return tensors.entrySet().stream()
+        .map(
+            entry ->
+                "%s %s%s"
+                    .formatted(
+                        entry.getKey(),
+                        entry.getValue().scalar_type().intern(),
+                        Arrays.toString(entry.getValue().shape())))
+        .collect(Collectors.joining(", "));
   }
 
   /** Bytes, so that every type goes, counts too. */

@@ -71,6 +71,26 @@ abstract class DataParallelContract extends ScopedTest implements Devices {
     }
   }
 
+  /** Of as many elements: the exchange alone would put them into each other. */
+  @Test
+  void networksThatDiffer_areRefused() {
+    try (ReplicaGroup group = group(2)) {
+      assertThatThrownBy(
+              () ->
+                  ReplicaThreads.run(
+                      group,
+                      replica -> {
+                        Module network = new Module();
+                        network.register_parameter("weight", torch.randn(2 + replica.rank(), 3));
+                        network.register_parameter("bias", torch.randn(4 - 3 * replica.rank()));
+                        new DataParallel(replica, network);
+                      }))
+          .isInstanceOf(IllegalArgumentException.class)
+          .hasMessageContaining("rank 1 has other parameters")
+          .hasMessageContaining("weight Float[3, 3], bias Float[1]");
+    }
+  }
+
   private static Tensor numbers(int rank, long... shape) {
     return torch.arange(new Scalar(6)).narrow(0, 0, 6).add(new Scalar(10.0 * rank)).view(shape);
   }
