@@ -131,6 +131,9 @@ final class TrainCommand implements Callable<Integer> {
       throw usage(
           "--batch is 1, which per-replica normalization cannot train with; --norm sync can");
     }
+    if (batch == 1 && replicas == 1) {
+      throw usage("--batch and --replicas are 1: one image has nothing to be normalized with");
+    }
     if (device == Kind.gpu) {
       requireGpus();
     }

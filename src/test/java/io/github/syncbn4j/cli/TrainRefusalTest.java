@@ -36,6 +36,7 @@ class TrainRefusalTest {
         "--batch 0       | --batch is 0, allowed is 1 to",
         "--batch 351     | --batch is 351, but each of 4 replicas has 350 image(s) to train with",
         "--batch 1       | --batch is 1, which per-replica normalization cannot train with",
+        "--batch 1 --replicas 1 --norm sync | --batch and --replicas are 1: one image",
         "--epochs -1     | --epochs is -1, allowed is 1 to 10000",
         "--batch 32 --epochs 4 | --epochs is 4, which makes 40 steps, but the proof needs 50",
         "--norm none     | expected one of [sync, local, both] (case-sensitive) but was 'none'",
