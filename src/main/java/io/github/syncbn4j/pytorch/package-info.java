@@ -30,7 +30,8 @@
  *
  * <p><b>The same module.</b> Each is libtorch's own batch norm, with its options, parameters,
  * buffers and names; saving, loading and optimizers work as ever. The layer works in the memory of
- * these tensors. After that a module cannot be converted to another type or moved. As always in
+ * these tensors. After that a module cannot be converted to another type or moved, and its options
+ * are what they were: a change of {@code momentum} or {@code eps} comes too late. As always in
  * PyTorch, {@code momentum} is the weight of the new value, and the running variance is the
  * unbiased one. Without running statistics the batch is used in evaluation too, that of all
  * replicas. A batch with one value a channel is refused in a group of one replica, as libtorch
