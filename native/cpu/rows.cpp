@@ -7,7 +7,6 @@ namespace syncbn::cpu {
 namespace {
 
 void report(syncbn_control *control, int32_t rank, double expected, double found) {
-  if (__atomic_load_n(&control->mismatch, __ATOMIC_RELAXED) != 0) return;
   control->expected = expected;
   control->found = found;
   __atomic_store_n(&control->mismatch, static_cast<uint32_t>(rank) + 1, __ATOMIC_RELEASE);
@@ -51,6 +50,8 @@ bool accept_rows(const double *rows, int64_t row_length, int32_t world_size, dou
   syncbn_control *control = pointer<syncbn_control>(address);
   // The rows of a step that was given up are garbage: neither state nor a report may come of them.
   if (__atomic_load_n(&control->aborted, __ATOMIC_ACQUIRE) != 0) return false;
+  // What comes after a step of which the replicas did different things is not what they meant either.
+  if (__atomic_load_n(&control->mismatch, __ATOMIC_ACQUIRE) != 0) return false;
   for (int32_t rank = 0; rank < world_size; ++rank) {
     const double found = rows[rank * row_length];
     if (found == signature) continue;

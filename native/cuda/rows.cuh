@@ -92,17 +92,15 @@ __device__ __forceinline__ Statistics merge_statistics(const Rows &rows, int64_t
 }
 
 // Whether the step that these rows belong to may change anything: the collective was not given up, and every rank was
-// in the same step. Reports the first rank that was not, unless an earlier step has. By one thread of a launch.
+// in the same step, as in all steps before. Reports the first rank that was not. By one thread of a launch.
 __device__ __forceinline__ bool step_is_valid(const Rows &rows, double signature, syncbn_control *control) {
-  if (load_acquire_system(&control->aborted) != 0) return false;
+  if (load_acquire_system(&control->aborted) != 0 || load_acquire_system(&control->mismatch) != 0) return false;
   for (int rank = 0; rank < rows.world_size; ++rank) {
     const double found = rows.row(rank)[0];
     if (found == signature) continue;
-    if (load_acquire_system(&control->mismatch) == 0) {
-      control->expected = signature;
-      control->found = found;
-      store_release_system(&control->mismatch, static_cast<uint32_t>(rank) + 1);
-    }
+    control->expected = signature;
+    control->found = found;
+    store_release_system(&control->mismatch, static_cast<uint32_t>(rank) + 1);
     return false;
   }
   return true;

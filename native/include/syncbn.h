@@ -72,7 +72,7 @@ enum syncbn_statistics {
 typedef uint64_t syncbn_address;
 
 // One per replica, in memory that the host and the device both see; zero at first. Written by both sides with
-// system-wide visibility, only ever from 0 to something else.
+// system-wide visibility, only ever from 0 to something else. Where either is not 0, no step changes the state.
 typedef struct syncbn_control {
   uint32_t aborted;  // host -> kernels: not 0: the step's collective was given up, its rows are garbage, change nothing
   uint32_t mismatch;  // kernels -> host: not 0: 1 + the first rank whose signature differs; written after the two below

@@ -102,6 +102,18 @@ TEST(first_mismatch_stays) {
   check_state_untouched(step.layer, replica);
 }
 
+TEST(steps_after_a_mismatch_change_no_state) {
+  Step step(three_ranks());
+  Replica &replica = *step.replicas[0];
+  const std::vector<double> good = step.reduce_forward();
+  std::vector<double> rows = good;
+  rows[static_cast<size_t>(2 * step.layer.forward_row())] = 20;
+  replica.normalize(rows);
+  replica.normalize(good);
+  check_control(replica, 3, 3, 20);
+  check_state_untouched(step.layer, replica);
+}
+
 TEST(batch_without_elements_changes_no_state) {
   for (const double epsilon : {1e-3, 0.0}) {  // with 0, 1 / sigma is infinite: sums of nothing are 0 all the same
     for (const int64_t inner : {1, 0}) {
