@@ -119,6 +119,20 @@ final class TrainCommand implements Callable<Integer> {
       description = "Where to write train.json and train.png. Default: syncbn-train.")
   private Path out;
 
+  @Option(
+      names = "--checkpoint",
+      paramLabel = "DIR",
+      description = "Save every run there after every epoch: network, optimizer, curves.")
+  private Path checkpoint;
+
+  @Option(
+      names = "--resume",
+      paramLabel = "DIR",
+      description =
+          "Go on with the runs saved there, to the same bits as if they had never stopped. Other"
+              + " options than --epochs, --norm, --out and --checkpoint have to be the same.")
+  private Path resume;
+
   @Spec private CommandSpec spec;
 
   @Override
@@ -151,6 +165,8 @@ final class TrainCommand implements Callable<Integer> {
                   seed,
                   data,
                   out,
+                  checkpoint,
+                  resume,
                   new BuildInfo().version()));
     } catch (IllegalArgumentException e) {
       throw usage(e.getMessage());

@@ -93,6 +93,33 @@ final class ReplicaTrainer {
     }
   }
 
+  DigitsNet network() {
+    return network;
+  }
+
+  Adam optimizer() {
+    return optimizer;
+  }
+
+  /** Where its tensors are. */
+  Device device() {
+    return device;
+  }
+
+  /** Whether its running statistics are another's, bit for bit. */
+  @SuppressWarnings("try")
+  boolean hasBuffersOf(ReplicaTrainer other) {
+    try (PointerScope scope = new PointerScope()) {
+      TensorVector mine = buffers();
+      TensorVector theirs = other.buffers();
+      boolean same = true;
+      for (long i = 0; same && i < mine.size(); i++) {
+        same = mine.get(i).cpu().equal(theirs.get(i).cpu());
+      }
+      return same;
+    }
+  }
+
   /** Running means and variances of its layers: the network's own tensors, in a new list. */
   TensorVector buffers() {
     TensorVector floating = new TensorVector();

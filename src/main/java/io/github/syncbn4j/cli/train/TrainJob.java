@@ -3,18 +3,23 @@ package io.github.syncbn4j.cli.train;
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
+import io.github.syncbn4j.cli.train.TrainingRun.Saving;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.time.Duration;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /** {@code syncbn train} from its options to its report. */
 public final class TrainJob {
@@ -23,6 +28,10 @@ public final class TrainJob {
 
   private static final Duration STOP_TIMEOUT = Duration.ofSeconds(5);
 
+  private static final String SYNC = "sync";
+  private static final String WHOLE = "1 replica";
+  private static final String LOCAL = "local";
+
   /**
    * @param gpu whether the replicas are GPUs 0, 1, ...
    * @param batch images a replica and step
@@ -30,6 +39,8 @@ public final class TrainJob {
    * @param local whether to train with normalization per replica
    * @param data null for the digits that come with the library
    * @param out folder for what is written
+   * @param checkpoint folder in which every run is saved after every epoch; null to save none
+   * @param resume folder of such runs to go on with; null to start anew
    * @param version of this build
    */
   public record Options(
@@ -42,17 +53,23 @@ public final class TrainJob {
       long seed,
       Path data,
       Path out,
+      Path checkpoint,
+      Path resume,
       String version) {}
 
   private final Options options;
   private final Digits digits;
   private final Shards shards;
 
+  /** By the runs' names. */
+  private final Map<String, Checkpoint> saved = new LinkedHashMap<>();
+
   /**
-   * Reads the data.
+   * Reads the data, and what is to be resumed.
    *
-   * @throws IOException if that is no such data
-   * @throws IllegalArgumentException for options that do not fit each other or the data
+   * @throws IOException if that is no such data, or no checkpoint
+   * @throws IllegalArgumentException for options that do not fit each other, the data or the
+   *     checkpoints
    */
   public TrainJob(Options options) throws IOException {
     this.options = options;
@@ -72,6 +89,69 @@ public final class TrainJob {
           "--epochs is %d, which makes %d steps, but the proof needs %d"
               .formatted(options.epochs(), steps(), Proof.STEPS));
     }
+    if (options.resume() != null) {
+      readCheckpoints();
+    }
+  }
+
+  private List<String> runs() {
+    List<String> sync = options.sync() ? List.of(SYNC, WHOLE) : List.of();
+    List<String> local = options.local() ? List.of(LOCAL) : List.of();
+    return Stream.concat(sync.stream(), local.stream()).toList();
+  }
+
+  private static Path file(Path folder, String run) {
+    return folder.resolve(run.replace(' ', '-') + ".pt");
+  }
+
+  /** A run that was not begun when the others were saved has none. */
+  private void readCheckpoints() throws IOException {
+    for (String run : runs()) {
+      Path file = file(options.resume(), run);
+      if (!Files.exists(file)) {
+        continue;
+      }
+      Checkpoint checkpoint = Checkpoint.read(file);
+      checkpoint.requireSettings(settings(run));
+      if (checkpoint.steps() > steps(run)) {
+        throw new IllegalArgumentException(
+            "--epochs is %d, but %s is at epoch %d"
+                .formatted(options.epochs(), file, checkpoint.steps() / shards.stepsPerEpoch()));
+      }
+      saved.put(run, checkpoint);
+    }
+    if (saved.isEmpty()) {
+      throw new IOException(
+          "%s has no checkpoint: none of %s"
+              .formatted(
+                  options.resume(),
+                  runs().stream()
+                      .map(run -> file(options.resume(), run).getFileName().toString())
+                      .collect(Collectors.joining(", "))));
+    }
+  }
+
+  /** What a run's bits depend on. */
+  private Map<String, String> settings(String run) {
+    Map<String, String> settings = new LinkedHashMap<>();
+    settings.put("run", run);
+    settings.put("--device", options.gpu() ? "gpu" : "cpu");
+    settings.put("--replicas", Integer.toString(options.replicas()));
+    settings.put("--batch", Integer.toString(options.batch()));
+    settings.put("--seed", Long.toString(options.seed()));
+    settings.put("--data of SHA-256", digits.sha256());
+    settings.put("libtorch on", Libtorch.of(options.gpu()).where());
+    settings.put("channels", Arrays.toString(DigitsNet.CHANNELS));
+    settings.put("learning rate", Double.toString(ReplicaTrainer.LEARNING_RATE));
+    return settings;
+  }
+
+  private int steps(String run) {
+    return run.equals(WHOLE) ? Proof.STEPS : steps();
+  }
+
+  private int stepsBefore(String run) {
+    return saved.containsKey(run) ? saved.get(run).steps() : 0;
   }
 
   private int steps() {
@@ -86,6 +166,9 @@ public final class TrainJob {
    */
   public boolean run(PrintWriter out) throws IOException {
     Files.createDirectories(options.out());
+    if (options.checkpoint() != null) {
+      Files.createDirectories(options.checkpoint());
+    }
     Setting setting = setting();
     setting.libtorch().comparable();
     introduce(out, setting);
@@ -93,21 +176,15 @@ public final class TrainJob {
     TextReport report = new TextReport(out, options, results);
     report.print(shards.stepsPerEpoch());
     Path json =
-        write(
-            "train.json",
+        AtomicFile.write(
+            options.out().resolve("train.json"),
             new JsonReport(options, setting, results).text().getBytes(StandardCharsets.UTF_8));
-    Path png = write("train.png", CurvePlot.png(options, results));
+    Path png =
+        AtomicFile.write(options.out().resolve("train.png"), CurvePlot.png(options, results));
     out.printf(Locale.ROOT, "written: %s, %s%n", json, png);
     report.printAccuracy();
     out.flush();
     return results.verdict(options.replicas()) != Verdict.FAILED;
-  }
-
-  private Path write(String name, byte[] content) throws IOException {
-    Path file = options.out().resolve(name);
-    Path partial = options.out().resolve("." + name + ".part");
-    Files.write(partial, content);
-    return Files.move(partial, file, StandardCopyOption.REPLACE_EXISTING);
   }
 
   private Setting setting() {
@@ -159,6 +236,7 @@ public final class TrainJob {
     }
     out.printf(
         "all else: libtorch, on %s: %s%n", setting.libtorch().where(), setting.libtorch().reason());
+    saved.forEach((run, from) -> out.printf("resumed: %s at step %d%n", run, from.steps()));
     out.println();
     out.flush();
   }
@@ -172,8 +250,8 @@ public final class TrainJob {
   }
 
   /** All runs; a JVM that is told to end waits until their threads have left native code. */
-  private Results train() {
-    long total = (options.sync() ? steps() + Proof.STEPS : 0L) + (options.local() ? steps() : 0L);
+  private Results train() throws IOException {
+    long total = runs().stream().mapToLong(run -> steps(run) - stepsBefore(run)).sum();
     CountDownLatch done = new CountDownLatch(1);
     try (Progress progress = Progress.of(total)) {
       Thread hook = new Thread(() -> stop(progress, done));
@@ -204,7 +282,7 @@ public final class TrainJob {
     }
   }
 
-  private Results train(Progress progress) {
+  private Results train(Progress progress) throws IOException {
     Plan plan = new Plan(digits, shards::batch, steps(), shards.stepsPerEpoch(), shards.test());
     Plan whole =
         new Plan(
@@ -213,24 +291,31 @@ public final class TrainJob {
             Proof.STEPS,
             shards.stepsPerEpoch(),
             new int[0]);
-    Curves sync = options.sync() ? trainSync("sync", options.replicas(), plan, progress) : null;
-    Curves one = options.sync() ? trainSync("1 replica", 1, whole, progress) : null;
+    Curves sync = options.sync() ? trainSync(SYNC, options.replicas(), plan, progress) : null;
+    Curves one = options.sync() ? trainSync(WHOLE, 1, whole, progress) : null;
     Curves local = options.local() ? trainLocal(plan, progress) : null;
     return new Results(sync, local, one);
   }
 
-  private Curves trainSync(String name, int replicas, Plan plan, Progress progress) {
+  private Saving saving(String run) {
+    Path to = options.checkpoint() == null ? null : file(options.checkpoint(), run);
+    return new Saving(saved.get(run), to, settings(run));
+  }
+
+  private Curves trainSync(String name, int replicas, Plan plan, Progress progress)
+      throws IOException {
     progress.phase(name);
     try (ReplicaGroup group = group(replicas)) {
       Normalizations layers = Normalizations.synchronizedIn(group);
-      return TrainingRun.train(group, layers, plan, options.seed(), progress);
+      return TrainingRun.train(group, layers, plan, options.seed(), progress, saving(name));
     }
   }
 
-  private Curves trainLocal(Plan plan, Progress progress) {
-    progress.phase("local");
+  private Curves trainLocal(Plan plan, Progress progress) throws IOException {
+    progress.phase(LOCAL);
     try (ReplicaGroup group = group(options.replicas())) {
-      return TrainingRun.train(group, Normalizations.local(), plan, options.seed(), progress);
+      return TrainingRun.train(
+          group, Normalizations.local(), plan, options.seed(), progress, saving(LOCAL));
     }
   }
 }

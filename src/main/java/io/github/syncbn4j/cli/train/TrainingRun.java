@@ -3,8 +3,12 @@ package io.github.syncbn4j.cli.train;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.pytorch.ReplicaThreads;
+import java.io.IOException;
+import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.TensorVector;
@@ -26,6 +30,17 @@ final class TrainingRun {
   record Plan(Digits digits, Batches batches, int steps, int stepsPerEpoch, int[] test) {}
 
   /**
+   * What is read before the first step, and written after every epoch.
+   *
+   * @param from null to start anew
+   * @param to null to save nothing
+   * @param settings that are saved along
+   */
+  record Saving(Checkpoint from, Path to, Map<String, String> settings) {
+    static final Saving NONE = new Saving(null, null, Map.of());
+  }
+
+  /**
    * What came out.
    *
    * @param loss of every step: the mean over the images of all replicas
@@ -37,14 +52,27 @@ final class TrainingRun {
   private final List<ReplicaTrainer> trainers = new ArrayList<>();
   private final Plan plan;
   private final Progress progress;
-  private final double[][] loss;
+  private final Saving saving;
+  private final long begun = System.nanoTime();
+
+  /** By rank and step. */
+  private final double[][] losses;
+
+  private final double[] loss;
   private final double[] accuracy;
 
   private TrainingRun(
-      ReplicaGroup group, Normalizations normalizations, Plan plan, long seed, Progress progress) {
+      ReplicaGroup group,
+      Normalizations normalizations,
+      Plan plan,
+      long seed,
+      Progress progress,
+      Saving saving) {
     this.plan = plan;
     this.progress = progress;
-    this.loss = new double[group.size()][plan.steps()];
+    this.saving = saving;
+    this.losses = new double[group.size()][plan.steps()];
+    this.loss = new double[plan.steps()];
     this.accuracy = new double[plan.test().length == 0 ? 0 : plan.steps() / plan.stepsPerEpoch()];
     torch.manual_seed(seed); // rank 0 is first; the others' weights are replaced by its
     for (Replica replica : group.replicas()) {
@@ -59,35 +87,83 @@ final class TrainingRun {
 
   /**
    * @throws RuntimeException what the first replica failed of; the group is closed then
+   * @throws IOException if a checkpoint cannot be read or written
    */
   static Curves train(
-      ReplicaGroup group, Normalizations normalizations, Plan plan, long seed, Progress progress) {
-    long begun = System.nanoTime();
-    TrainingRun job = new TrainingRun(group, normalizations, plan, seed, progress);
-    ReplicaThreads.run(group, replica -> job.runReplica(replica.rank()));
-    double[] total = new double[plan.steps()];
-    for (int step = 0; step < total.length; step++) {
-      for (double[] ofReplica : job.loss) {
-        total[step] += ofReplica[step];
-      }
+      ReplicaGroup group,
+      Normalizations normalizations,
+      Plan plan,
+      long seed,
+      Progress progress,
+      Saving saving)
+      throws IOException {
+    TrainingRun run = new TrainingRun(group, normalizations, plan, seed, progress, saving);
+    ReplicaThreads.run(group, replica -> run.trainers.get(replica.rank()).start());
+    int step = saving.from() == null ? 0 : run.restore(saving.from());
+    while (step < plan.steps()) {
+      step = run.epoch(group, step);
     }
-    double mean = plan.test().length == 0 ? Double.NaN : job.accuracyWithMeanStatistics();
-    return new Curves(total, job.accuracy, mean, (System.nanoTime() - begun) / 1e9);
+    double mean = plan.test().length == 0 ? Double.NaN : run.accuracyWithMeanStatistics();
+    return new Curves(run.loss, run.accuracy, mean, run.seconds());
   }
 
-  private void runReplica(int rank) {
-    ReplicaTrainer trainer = trainers.get(rank);
-    trainer.start();
-    for (int step = 0; step < plan.steps(); step++) {
-      progress.check();
-      loss[rank][step] = trainer.step(step);
-      if (rank == 0) {
-        progress.step();
-        if (accuracy.length > 0 && (step + 1) % plan.stepsPerEpoch() == 0) {
-          accuracy[step / plan.stepsPerEpoch()] = trainer.accuracy(plan.test());
-        }
+  /**
+   * @return the next step
+   */
+  private int restore(Checkpoint from) throws IOException {
+    for (int rank = 0; rank < trainers.size(); rank++) {
+      from.restore(trainers.get(rank), rank);
+    }
+    double[] epochs = from.training().accuracy();
+    System.arraycopy(from.training().loss(), 0, loss, 0, from.steps());
+    System.arraycopy(epochs, 0, accuracy, 0, epochs.length);
+    return from.steps();
+  }
+
+  /**
+   * Between two epochs no replica's thread runs, so that all of them are at the same step where one
+   * is tested and saved.
+   *
+   * @return the next step
+   */
+  private int epoch(ReplicaGroup group, int first) throws IOException {
+    int end = Math.min(first + plan.stepsPerEpoch(), plan.steps());
+    ReplicaThreads.run(group, replica -> runReplica(replica.rank(), first, end));
+    for (int step = first; step < end; step++) {
+      for (double[] ofReplica : losses) {
+        loss[step] += ofReplica[step];
       }
     }
+    int epochs = accuracy.length == 0 ? 0 : end / plan.stepsPerEpoch();
+    if (epochs > 0) {
+      accuracy[epochs - 1] = trainers.get(0).accuracy(plan.test());
+    }
+    if (saving.to() != null) {
+      Checkpoint.write(
+          saving.to(),
+          new Checkpoint.Training(
+              saving.settings(),
+              Arrays.copyOf(loss, end),
+              Arrays.copyOf(accuracy, epochs),
+              seconds()),
+          trainers);
+    }
+    return end;
+  }
+
+  private void runReplica(int rank, int first, int end) {
+    for (int step = first; step < end; step++) {
+      progress.check();
+      losses[rank][step] = trainers.get(rank).step(step);
+      if (rank == 0) {
+        progress.step();
+      }
+    }
+  }
+
+  private double seconds() {
+    double before = saving.from() == null ? 0 : saving.from().training().seconds();
+    return before + (System.nanoTime() - begun) / 1e9;
   }
 
   @SuppressWarnings("try")

@@ -7,6 +7,7 @@ import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.cli.train.TrainingRun.Batches;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
+import io.github.syncbn4j.cli.train.TrainingRun.Saving;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.concurrent.CancellationException;
@@ -24,13 +25,14 @@ class TrainingRunTest {
 
   TrainingRunTest() throws IOException {}
 
-  private Curves train(ReplicaGroup group, Batches batches) {
+  private Curves train(ReplicaGroup group, Batches batches) throws IOException {
     Plan plan = new Plan(digits, batches, STEPS, 3, new int[] {0, 1, 2});
-    return TrainingRun.train(group, Normalizations.synchronizedIn(group), plan, 1, progress);
+    return TrainingRun.train(
+        group, Normalizations.synchronizedIn(group), plan, 1, progress, Saving.NONE);
   }
 
   @Test
-  void everyStepHasALoss_everyEpochAnAccuracy() {
+  void everyStepHasALoss_everyEpochAnAccuracy() throws IOException {
     try (ReplicaGroup group = ReplicaGroup.cpus(2)) {
       Curves curves = train(group, shards::batch);
       assertThat(curves.loss()).hasSize(STEPS);
