@@ -3,6 +3,7 @@ package io.github.syncbn4j.cli.train;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -26,6 +27,10 @@ final class AtomicFile {
         channel.write(rest);
       }
       channel.force(true);
+    } catch (FileSystemException e) {
+      throw e; // which names the file
+    } catch (IOException e) {
+      throw new IOException("%s: %s".formatted(partial, e.getMessage()), e);
     }
     return Files.move(partial, file, StandardCopyOption.ATOMIC_MOVE);
   }
