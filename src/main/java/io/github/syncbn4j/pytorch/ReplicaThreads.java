@@ -11,7 +11,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
-/** A thread for each replica of a group, as networks on several replicas need it. */
+/** A thread for each replica of this process, as networks on several replicas need it. */
 public final class ReplicaThreads {
   /** For the others to end after one replica failed. */
   private static final Duration END_TIMEOUT = Duration.ofSeconds(10);
@@ -19,8 +19,8 @@ public final class ReplicaThreads {
   private ReplicaThreads() {}
 
   /**
-   * Runs {@code action} for every replica at once, each in a thread of its own, and waits until all
-   * are through.
+   * Runs {@code action} for every replica of the group that is in this process at once, each in a
+   * thread of its own, and waits until all are through.
    *
    * @throws RuntimeException what the first replica failed of; as the cause of an {@link
    *     IllegalStateException} if that is checked. The others would wait for it in vain: the group
@@ -28,7 +28,7 @@ public final class ReplicaThreads {
    * @throws IllegalStateException if this thread is interrupted; the group is closed then, too
    */
   public static void run(ReplicaGroup group, Consumer<Replica> action) {
-    ExecutorService threads = Executors.newFixedThreadPool(group.size());
+    ExecutorService threads = Executors.newFixedThreadPool(group.replicas().size());
     try {
       CompletionService<Void> ended = new ExecutorCompletionService<>(threads);
       for (Replica replica : group.replicas()) {
@@ -39,7 +39,7 @@ public final class ReplicaThreads {
             },
             null);
       }
-      for (int i = 0; i < group.size(); i++) {
+      for (int i = 0; i < group.replicas().size(); i++) {
         await(ended, group);
       }
     } finally {

@@ -15,8 +15,8 @@ import org.bytedeco.pytorch.Device;
 import org.bytedeco.pytorch.Module;
 
 /**
- * One batch norm of a network, over all replicas: its state on each, and the layers that normalize
- * with it, one for each type of input that comes.
+ * One batch norm of a network, over all replicas: its state on each of this process, and the layers
+ * that normalize with it, one for each type of input that comes.
  */
 final class SharedNorm {
   private final ReplicaGroup group;
@@ -38,11 +38,15 @@ final class SharedNorm {
     this.options = norms.get(0);
     this.relu = relu;
     for (Replica replica : group.replicas()) {
-      NativeNorm norm = norms.get(replica.rank());
+      NativeNorm norm = norms.get(index(replica));
       if (!norm.signature().equals(options.signature())) {
         throw new IllegalArgumentException(
-            "rank %d has %s, rank 0 %s"
-                .formatted(replica.rank(), norm.signature(), options.signature()));
+            "rank %d has %s, rank %d %s"
+                .formatted(
+                    replica.rank(),
+                    norm.signature(),
+                    group.replicas().get(0).rank(),
+                    options.signature()));
       }
       states.add(new NormState(replica, norm));
     }
@@ -51,7 +55,7 @@ final class SharedNorm {
   /**
    * Binds a batch norm of each replica together.
    *
-   * @param norms in rank order, on the replicas' devices
+   * @param norms of this process's replicas, in rank order and on their devices
    * @param relu whether a ReLU follows
    * @throws IllegalArgumentException unless all have the same options
    */
@@ -59,12 +63,14 @@ final class SharedNorm {
     SharedNorm shared = new SharedNorm(group, norms, relu);
     shared.norms =
         group.replicas().stream()
-            .map(replica -> new ReplicaNorm(norms.get(replica.rank()), shared, replica))
+            .map(replica -> new ReplicaNorm(norms.get(index(replica)), shared, replica))
             .toList();
     return shared.norms;
   }
 
-  /** Makes a batch norm for each replica, on its device, and binds them together. */
+  /**
+   * Makes a batch norm for each replica of this process, on its device, and binds them together.
+   */
   static <N extends Module, S> List<S> create(
       ReplicaGroup group,
       boolean relu,
@@ -80,7 +86,7 @@ final class SharedNorm {
       norms.add(made);
     }
     List<ReplicaNorm> bound = bind(group, norms.stream().map(nativeOf).toList(), relu);
-    return bound.stream().map(b -> synced.apply(norms.get(b.replica().rank()), b)).toList();
+    return bound.stream().map(b -> synced.apply(norms.get(index(b.replica())), b)).toList();
   }
 
   boolean relu() {
@@ -88,7 +94,12 @@ final class SharedNorm {
   }
 
   NormState state(Replica replica) {
-    return states.get(replica.rank());
+    return states.get(index(replica));
+  }
+
+  /** Among the replicas of this process. */
+  private static int index(Replica replica) {
+    return replica.group().replicas().indexOf(replica);
   }
 
   /**

@@ -29,17 +29,17 @@ public final class SyncBatchNorms {
    * Has every batch norm of the networks normalize with the statistics of all replicas. Those that
    * do already are left alone. Either all are converted or none.
    *
-   * @param replicas one network a replica, in rank order: with the same batch norms under the same
-   *     names, and, as always in data-parallel training, the same values
+   * @param replicas one network a replica of this process, in rank order: with the same batch norms
+   *     under the same names, and, as always in data-parallel training, the same values
    * @return the networks; in place of one that is itself a batch norm or a {@code SequentialImpl},
    *     what to call instead
    * @throws IllegalArgumentException with names, if the networks differ or have a batch norm that
    *     cannot be converted
    */
   public static <M extends Module> List<M> convert(ReplicaGroup group, List<M> replicas) {
-    if (replicas.size() != group.size()) {
+    if (replicas.size() != group.replicas().size()) {
       throw new IllegalArgumentException(
-          "%d networks for %d replicas".formatted(replicas.size(), group.size()));
+          "%d networks for %d replicas".formatted(replicas.size(), group.replicas().size()));
     }
     if (replicas.stream().map(Module::address).distinct().count() < replicas.size()) {
       throw new IllegalArgumentException(
