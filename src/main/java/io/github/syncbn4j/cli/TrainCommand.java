@@ -3,6 +3,7 @@ package io.github.syncbn4j.cli;
 import io.github.syncbn4j.cli.train.TrainJob;
 import io.github.syncbn4j.device.DeviceUnavailableException;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
+import io.github.syncbn4j.job.JobEnvironment;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Map;
@@ -26,7 +27,10 @@ import picocli.CommandLine.Spec;
           + " one class at a time. Prints loss and test accuracy side by side and the proof: over"
           + " the first 50 steps, with synchronized normalization, the loss halves and stays within"
           + " 1e-4 of one replica with the whole batch, step by step. Writes train.json and"
-          + " train.png."
+          + " train.png.",
+      "",
+      "Started several times by torchrun, mpirun or srun, each process is one replica, on a GPU of"
+          + " its own: with --device gpu --norm sync. Rank 0 prints and writes."
     },
     footer = {
       "",
@@ -138,6 +142,11 @@ final class TrainCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     requireLibraries();
+    JobEnvironment job = job();
+    if (job != null) {
+      requireJobOptions(job);
+      replicas = job.worldSize();
+    }
     requireRange("--replicas", replicas, MOST_REPLICAS);
     requireRange("--batch", batch, Integer.MAX_VALUE / MOST_REPLICAS);
     requireRange("--epochs", epochs, MOST_EPOCHS);
@@ -148,14 +157,15 @@ final class TrainCommand implements Callable<Integer> {
     if (batch == 1 && replicas == 1) {
       throw usage("--batch and --replicas are 1: one image has nothing to be normalized with");
     }
-    if (device == Kind.gpu) {
+    if (device == Kind.gpu && job == null) {
       requireGpus();
     }
-    TrainJob job;
+    TrainJob training;
     try {
-      job =
+      training =
           new TrainJob(
               new TrainJob.Options(
+                  job,
                   device == Kind.gpu,
                   replicas,
                   batch,
@@ -172,7 +182,7 @@ final class TrainCommand implements Callable<Integer> {
       throw usage(e.getMessage());
     }
     try {
-      return job.run(spec.commandLine().getOut()) ? 0 : 1;
+      return training.run(spec.commandLine().getOut()) ? 0 : 1;
     } catch (CancellationException e) {
       return INTERRUPTED;
     }
@@ -188,6 +198,35 @@ final class TrainCommand implements Callable<Integer> {
             throw new NoClassDefFoundError("train needs " + name + " on the class path");
           }
         });
+  }
+
+  /** Null if this process is the only one. */
+  private JobEnvironment job() {
+    if (!JobEnvironment.isIn(System.getenv())) {
+      return null;
+    }
+    try {
+      JobEnvironment job = JobEnvironment.of(System.getenv());
+      return job.worldSize() == 1 ? null : job;
+    } catch (IllegalArgumentException e) {
+      throw usage(e.getMessage());
+    }
+  }
+
+  private void requireJobOptions(JobEnvironment job) {
+    String here = "this is rank %d of %d processes".formatted(job.rank(), job.worldSize());
+    if (device == Kind.cpu) {
+      throw usage(
+          "--device is cpu, but %s, and CPU replicas in several processes are not offered: --device gpu"
+              .formatted(here));
+    }
+    if (norm != Norm.sync) {
+      throw usage("--norm is %s, but %s, which train with --norm sync only".formatted(norm, here));
+    }
+    boolean given = spec.commandLine().getParseResult().hasMatchedOption("--replicas");
+    if (given && replicas != job.worldSize()) {
+      throw usage("--replicas is %d, but %s, a replica each".formatted(replicas, here));
+    }
   }
 
   private void requireRange(String option, int value, int most) {

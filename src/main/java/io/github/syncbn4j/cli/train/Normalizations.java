@@ -32,6 +32,8 @@ interface Normalizations {
             .mapToObj(channels -> SyncBatchNorm2d.replicas(group, new BatchNormOptions(channels)))
             .toList();
     return replica ->
-        layers.stream().<BatchNorm2dImpl>map(layer -> layer.get(replica.rank())).toList();
+        layers.stream()
+            .<BatchNorm2dImpl>map(layer -> layer.get(group.replicas().indexOf(replica)))
+            .toList();
   }
 }

@@ -40,6 +40,11 @@ final class Progress implements AutoCloseable {
             .build());
   }
 
+  /** Shows nothing. */
+  static Progress hidden() {
+    return new Progress(null);
+  }
+
   private static boolean isTerminal() {
     try {
       String stderr = Files.readSymbolicLink(Path.of("/proc/self/fd/2")).toString();

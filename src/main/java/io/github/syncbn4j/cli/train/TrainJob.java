@@ -4,6 +4,7 @@ import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
 import io.github.syncbn4j.cli.train.TrainingRun.Saving;
+import io.github.syncbn4j.job.JobEnvironment;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
@@ -17,11 +18,15 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
-/** {@code syncbn train} from its options to its report. */
+/**
+ * {@code syncbn train} from its options to its report. Of several processes, with a GPU each, that
+ * of rank 0 prints, writes, and makes the run that needs no other.
+ */
 public final class TrainJob {
   /** For replicas to wait for each other: far above what any step takes. */
   private static final Duration TIMEOUT = Duration.ofMinutes(1);
@@ -33,6 +38,7 @@ public final class TrainJob {
   private static final String LOCAL = "local";
 
   /**
+   * @param job the processes of which this is one; null if it has all replicas
    * @param gpu whether the replicas are GPUs 0, 1, ...
    * @param batch images a replica and step
    * @param sync whether to train with synchronized normalization
@@ -44,6 +50,7 @@ public final class TrainJob {
    * @param version of this build
    */
   public record Options(
+      JobEnvironment job,
       boolean gpu,
       int replicas,
       int batch,
@@ -94,7 +101,15 @@ public final class TrainJob {
     }
   }
 
+  private boolean leads() {
+    return options.job() == null || options.job().rank() == 0;
+  }
+
+  /** Those of which this process makes a part or all. */
   private List<String> runs() {
+    if (!leads()) {
+      return List.of(SYNC);
+    }
     List<String> sync = options.sync() ? List.of(SYNC, WHOLE) : List.of();
     List<String> local = options.local() ? List.of(LOCAL) : List.of();
     return Stream.concat(sync.stream(), local.stream()).toList();
@@ -161,10 +176,16 @@ public final class TrainJob {
   /**
    * Trains, prints and writes.
    *
-   * @return whether the proof did not fail: it holds, or these options leave nothing to be shown
+   * @return whether the proof did not fail: it holds, or these options leave nothing to be shown,
+   *     or it is not this process that would show it
    * @throws java.util.concurrent.CancellationException if the JVM is told to end meanwhile
    */
   public boolean run(PrintWriter out) throws IOException {
+    if (!leads()) {
+      Libtorch.of(options.gpu()).comparable();
+      train();
+      return true;
+    }
     Files.createDirectories(options.out());
     if (options.checkpoint() != null) {
       Files.createDirectories(options.checkpoint());
@@ -188,23 +209,24 @@ public final class TrainJob {
   }
 
   private Setting setting() {
-    String devices;
-    try (ReplicaGroup group = group(options.replicas())) {
-      devices =
-          group.replicas().stream()
-                  .map(replica -> replica.deviceId())
-                  .collect(Collectors.joining(", "))
-              + " ("
-              + group.replica(0).deviceDescription()
-              + ")";
-    }
     return new Setting(
         digits.name(),
         shards.trainingImages(),
         shards.test().length,
         shards.stepsPerEpoch(),
-        devices,
+        options.job() == null ? devices() : options.replicas() + " processes, a GPU each",
         Libtorch.of(options.gpu()));
+  }
+
+  private String devices() {
+    try (ReplicaGroup group = group(options.replicas())) {
+      return group.replicas().stream()
+              .map(replica -> replica.deviceId())
+              .collect(Collectors.joining(", "))
+          + " ("
+          + group.replica(0).deviceDescription()
+          + ")";
+    }
   }
 
   private void introduce(PrintWriter out, Setting setting) {
@@ -241,6 +263,11 @@ public final class TrainJob {
     out.flush();
   }
 
+  private ReplicaGroup group() {
+    return options.job() == null ? group(options.replicas()) : ReplicaGroup.fromEnvironment();
+  }
+
+  /** In this process. */
   private ReplicaGroup group(int replicas) {
     ReplicaGroup.Builder builder = ReplicaGroup.builder().timeout(TIMEOUT);
     return (options.gpu()
@@ -253,7 +280,7 @@ public final class TrainJob {
   private Results train() throws IOException {
     long total = runs().stream().mapToLong(run -> steps(run) - stepsBefore(run)).sum();
     CountDownLatch done = new CountDownLatch(1);
-    try (Progress progress = Progress.of(total)) {
+    try (Progress progress = leads() ? Progress.of(total) : Progress.hidden()) {
       Thread hook = new Thread(() -> stop(progress, done));
       Runtime.getRuntime().addShutdownHook(hook);
       try {
@@ -291,9 +318,10 @@ public final class TrainJob {
             Proof.STEPS,
             shards.stepsPerEpoch(),
             new int[0]);
-    Curves sync = options.sync() ? trainSync(SYNC, options.replicas(), plan, progress) : null;
-    Curves one = options.sync() ? trainSync(WHOLE, 1, whole, progress) : null;
-    Curves local = options.local() ? trainLocal(plan, progress) : null;
+    List<String> runs = runs();
+    Curves sync = runs.contains(SYNC) ? trainSync(SYNC, this::group, plan, progress) : null;
+    Curves one = runs.contains(WHOLE) ? trainSync(WHOLE, () -> group(1), whole, progress) : null;
+    Curves local = runs.contains(LOCAL) ? trainLocal(plan, progress) : null;
     return new Results(sync, local, one);
   }
 
@@ -302,10 +330,11 @@ public final class TrainJob {
     return new Saving(saved.get(run), to, settings(run));
   }
 
-  private Curves trainSync(String name, int replicas, Plan plan, Progress progress)
+  private Curves trainSync(
+      String name, Supplier<ReplicaGroup> replicas, Plan plan, Progress progress)
       throws IOException {
     progress.phase(name);
-    try (ReplicaGroup group = group(replicas)) {
+    try (ReplicaGroup group = replicas.get()) {
       Normalizations layers = Normalizations.synchronizedIn(group);
       return TrainingRun.train(group, layers, plan, options.seed(), progress, saving(name));
     }

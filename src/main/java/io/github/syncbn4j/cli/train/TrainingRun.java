@@ -1,5 +1,7 @@
 package io.github.syncbn4j.cli.train;
 
+import io.github.syncbn4j.DType;
+import io.github.syncbn4j.DeviceTensor;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.pytorch.ReplicaThreads;
@@ -14,7 +16,10 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 
-/** Trains the network on the replicas of a group, each in a thread of its own. */
+/**
+ * Trains the network on the replicas of a group, each in a thread of its own. Of several processes,
+ * that of rank 0 tests and saves.
+ */
 final class TrainingRun {
   /** What a replica reads. */
   @FunctionalInterface
@@ -44,19 +49,20 @@ final class TrainingRun {
    * What came out.
    *
    * @param loss of every step: the mean over the images of all replicas
-   * @param accuracy after every epoch, of rank 0's copy
+   * @param accuracy after every epoch, of rank 0's copy; 0 in other processes
    * @param meanAccuracy at the end, with the mean of the replicas' running statistics
    */
   record Curves(double[] loss, double[] accuracy, double meanAccuracy, double seconds) {}
 
+  private final ReplicaGroup group;
+
+  /** Of this process's replicas. */
   private final List<ReplicaTrainer> trainers = new ArrayList<>();
+
   private final Plan plan;
   private final Progress progress;
   private final Saving saving;
   private final long begun = System.nanoTime();
-
-  /** By rank and step. */
-  private final double[][] losses;
 
   private final double[] loss;
   private final double[] accuracy;
@@ -68,10 +74,10 @@ final class TrainingRun {
       long seed,
       Progress progress,
       Saving saving) {
+    this.group = group;
     this.plan = plan;
     this.progress = progress;
     this.saving = saving;
-    this.losses = new double[group.size()][plan.steps()];
     this.loss = new double[plan.steps()];
     this.accuracy = new double[plan.test().length == 0 ? 0 : plan.steps() / plan.stepsPerEpoch()];
     torch.manual_seed(seed); // rank 0 is first; the others' weights are replaced by its
@@ -98,12 +104,13 @@ final class TrainingRun {
       Saving saving)
       throws IOException {
     TrainingRun run = new TrainingRun(group, normalizations, plan, seed, progress, saving);
-    ReplicaThreads.run(group, replica -> run.trainers.get(replica.rank()).start());
+    ReplicaThreads.run(group, replica -> run.trainer(replica).start());
     int step = saving.from() == null ? 0 : run.restore(saving.from());
     while (step < plan.steps()) {
-      step = run.epoch(group, step);
+      step = run.epoch(step);
     }
-    double mean = plan.test().length == 0 ? Double.NaN : run.accuracyWithMeanStatistics();
+    double mean =
+        run.leads() && plan.test().length > 0 ? run.accuracyWithMeanStatistics() : Double.NaN;
     return new Curves(run.loss, run.accuracy, mean, run.seconds());
   }
 
@@ -111,8 +118,8 @@ final class TrainingRun {
    * @return the next step
    */
   private int restore(Checkpoint from) throws IOException {
-    for (int rank = 0; rank < trainers.size(); rank++) {
-      from.restore(trainers.get(rank), rank);
+    for (Replica replica : group.replicas()) {
+      from.restore(trainer(replica), replica.rank());
     }
     double[] epochs = from.training().accuracy();
     System.arraycopy(from.training().loss(), 0, loss, 0, from.steps());
@@ -126,13 +133,11 @@ final class TrainingRun {
    *
    * @return the next step
    */
-  private int epoch(ReplicaGroup group, int first) throws IOException {
+  private int epoch(int first) throws IOException {
     int end = Math.min(first + plan.stepsPerEpoch(), plan.steps());
-    ReplicaThreads.run(group, replica -> runReplica(replica.rank(), first, end));
-    for (int step = first; step < end; step++) {
-      for (double[] ofReplica : losses) {
-        loss[step] += ofReplica[step];
-      }
+    ReplicaThreads.run(group, replica -> runReplica(replica, first, end));
+    if (!leads()) {
+      return end;
     }
     int epochs = accuracy.length == 0 ? 0 : end / plan.stepsPerEpoch();
     if (epochs > 0) {
@@ -151,14 +156,40 @@ final class TrainingRun {
     return end;
   }
 
-  private void runReplica(int rank, int first, int end) {
+  private void runReplica(Replica replica, int first, int end) {
+    boolean isFirst = replica == group.replicas().get(0);
+    double[] own = new double[end - first];
     for (int step = first; step < end; step++) {
       progress.check();
-      losses[rank][step] = trainers.get(rank).step(step);
-      if (rank == 0) {
+      own[step - first] = trainer(replica).step(step);
+      if (isFirst) {
         progress.step();
       }
     }
+    double[] all = ofAllReplicas(replica, own);
+    for (int i = 0; isFirst && i < all.length; i++) {
+      loss[first + i % own.length] += all[i]; // in rank order
+    }
+  }
+
+  /** The values of all replicas, by rank: each has zeros where the others have theirs. */
+  private static double[] ofAllReplicas(Replica replica, double[] own) {
+    double[] values = new double[replica.group().size() * own.length];
+    System.arraycopy(own, 0, values, replica.rank() * own.length, own.length);
+    try (DeviceTensor tensor = replica.allocate(DType.FLOAT64, values.length)) {
+      tensor.copyFromHost(values);
+      replica.allReduce(tensor);
+      return tensor.copyToHostAsDoubles();
+    }
+  }
+
+  private ReplicaTrainer trainer(Replica replica) {
+    return trainers.get(group.replicas().indexOf(replica));
+  }
+
+  /** Whether this process has rank 0. */
+  private boolean leads() {
+    return group.replicas().get(0).rank() == 0;
   }
 
   private double seconds() {

@@ -35,6 +35,7 @@ abstract class ResumeContract {
     Path out = folder.resolve("out");
     TrainJob.Options options =
         new TrainJob.Options(
+            null,
             gpu,
             REPLICAS,
             14, // images, which makes 50 steps an epoch

@@ -39,7 +39,8 @@ class TrainJobTest {
       StringWriter text = new StringWriter();
       TrainJob.Options options =
           new TrainJob.Options(
-              false, replicas, 4, epochs, true, local, seed, data, folder, null, null, "test");
+              null, false, replicas, 4, epochs, true, local, seed, data, folder, null, null,
+              "test");
       boolean passed = new TrainJob(options).run(new PrintWriter(text));
       JsonNode json = new ObjectMapper().readTree(folder.resolve("train.json").toFile());
       return new Run(passed, text.toString().lines().toList(), json, folder);
