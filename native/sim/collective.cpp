@@ -35,6 +35,13 @@ struct Ticket {
   ~Ticket() { comm->queue(-1); }
 };
 
+// A captured collective is replayed many times: it holds the communicator until its graph is gone.
+struct GraphTicket {
+  std::shared_ptr<Comm> comm;
+  explicit GraphTicket(std::shared_ptr<Comm> of) : comm(std::move(of)) { comm->capture(1); }
+  ~GraphTicket() { comm->capture(-1); }
+};
+
 ncclResult_t enqueue(const std::shared_ptr<Comm> &comm, const Collective &collective, const void *send, void *receive,
                      cudaStream_t handle) {
   // The default stream is that of the communicator's device, whichever is current.
@@ -48,10 +55,9 @@ ncclResult_t enqueue(const std::shared_ptr<Comm> &comm, const Collective &collec
                   format("a stream of device %d for a communicator on device %d", stream->device, comm->device));
   }
   if (device(comm->device)->error) return refuse(ncclUnhandledCudaError, "the device has failed");
-  // A captured collective is replayed many times, so it cannot hold a ticket.
-  std::shared_ptr<Ticket> ticket;
-  if (!capturing(*stream)) ticket = std::make_shared<Ticket>(comm);
-  const auto run = [=, clique = comm->clique()](Crew &) mutable {
+  const bool in_graph = capturing(*stream);
+  const auto run = [=, clique = comm->clique(), ticket = in_graph ? nullptr : std::make_shared<Ticket>(comm),
+                    captured = in_graph ? std::make_shared<GraphTicket>(comm) : nullptr](Crew &) mutable {
     run_collective(*comm, *clique, collective, send, receive);
     ticket.reset();
   };

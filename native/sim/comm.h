@@ -48,6 +48,17 @@ class Comm {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [&] { return queued_ == 0 || aborted_; });
   }
+  // Captured collectives of graphs that are not destroyed.
+  void capture(int more) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    captured_ += more;
+    changed_.notify_all();
+  }
+  // Also once it is aborted.
+  void wait_for_graphs() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return captured_ == 0; });
+  }
 
  private:
   std::mutex mutex_;
@@ -55,6 +66,7 @@ class Comm {
   std::shared_ptr<Clique> clique_;
   bool aborted_ = false;
   int queued_ = 0;
+  int captured_ = 0;
 };
 
 Registry<Comm, ncclComm_t> &comms();

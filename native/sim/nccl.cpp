@@ -90,25 +90,28 @@ ncclResult_t ncclCommFinalize(ncclComm_t handle) {
   });
 }
 
-// Waits for the communicator's collectives, so it hangs where a peer is lost.
+// Waits for the communicator's collectives, so it hangs where a peer is lost, and for the graphs that name it to be
+// destroyed.
 ncclResult_t ncclCommDestroy(ncclComm_t handle) {
   return nccl_api("ncclCommDestroy", [&] {
     if (!handle) return ncclSuccess;
     const std::shared_ptr<Comm> comm = comms().find(handle);
     if (!comm) return refuse(ncclInvalidArgument, "no such communicator");
     comm->wait_for_queued();
+    comm->wait_for_graphs();
     comms().remove(handle);
     return ncclSuccess;
   });
 }
 
-// Frees this rank only: its peers wait on until they are aborted too.
+// Frees this rank only: its peers wait on until they are aborted too. Waits for graphs as ncclCommDestroy does.
 ncclResult_t ncclCommAbort(ncclComm_t handle) {
   return nccl_api("ncclCommAbort", [&] {
     if (!handle) return ncclSuccess;
     const std::shared_ptr<Comm> comm = comms().remove(handle);
     if (!comm) return refuse(ncclInvalidArgument, "no such communicator");
     comm->abort();
+    comm->wait_for_graphs();
     return ncclSuccess;
   });
 }

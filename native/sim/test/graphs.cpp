@@ -1,4 +1,5 @@
 // Is a stream's work captured instead of done, and replayed as it was ordered?
+#include <atomic>
 #include <thread>
 
 #include "check.h"
@@ -227,6 +228,39 @@ TEST(captured_collectives_replay) {
   }
   for (std::thread &thread : threads) thread.join();
   for (double result : results) CHECK_EQUAL(result, ((14.0 + 1) * 4 + 1) * 16 + 4);
+}
+
+TEST(communicators_go_after_their_graphs) {
+  for (const auto end : {ncclCommDestroy, ncclCommAbort}) {
+    ncclUniqueId id;
+    OK(ncclGetUniqueId(&id));
+    ncclComm_t comm;
+    OK(ncclCommInitRank(&comm, 1, id, 0));
+    Streams s;
+    Buffer<double> x{1.0};
+    const auto sum = [&] { OK(ncclAllReduce(x.device, x.device, 1, ncclFloat64, ncclSum, comm, s.a)); };
+    sum();
+    OK(cudaStreamSynchronize(s.a));
+    OK(cudaStreamBeginCapture(s.a, cudaStreamCaptureModeThreadLocal));
+    sum();
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    OK(cudaStreamEndCapture(s.a, &graph));
+    OK(cudaGraphInstantiate(&exec, graph, 0));
+    OK(cudaGraphLaunch(exec, s.a));
+    OK(cudaStreamSynchronize(s.a));
+    std::atomic<bool> gone{false};
+    std::thread thread([&] {
+      OK(end(comm));
+      gone = true;
+    });
+    OK(cudaGraphDestroy(graph));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    CHECK(!gone);
+    OK(cudaGraphExecDestroy(exec));
+    thread.join();
+    cudaGetLastError();
+  }
 }
 
 }  // namespace
