@@ -78,9 +78,13 @@ public final class ReplicaThreads {
 
   /** A thread that is still in native code when the JVM ends could crash it. */
   private static void awaitEnd(ExecutorService threads) {
+    boolean interrupted = Thread.interrupted(); // it would not wait at all
     try {
       threads.awaitTermination(END_TIMEOUT.toSeconds(), TimeUnit.SECONDS);
     } catch (InterruptedException e) {
+      interrupted = true;
+    }
+    if (interrupted) {
       Thread.currentThread().interrupt();
     }
   }
