@@ -12,8 +12,8 @@ import java.util.regex.Pattern;
  *
  * @param rank 0 to worldSize - 1
  * @param localRank the process's number on its node
- * @param host where rank 0 is: {@code MASTER_ADDR}, else the first node of SLURM's list, else this
- *     node if the job is on one
+ * @param host where rank 0 is: {@code MASTER_ADDR}, else this node if all ranks are on it, else the
+ *     first node of SLURM's list
  * @param port of the rendezvous: {@code SYNCBN_PORT}, else the one after {@code MASTER_PORT}, which
  *     belongs to the launcher, else {@link #DEFAULT_PORT}
  */
@@ -24,18 +24,35 @@ public record JobEnvironment(int worldSize, int rank, int localRank, String host
   private static final int MOST_RANKS = 1 << 16;
   private static final int MOST_PORTS = 1 << 16;
 
-  /** Names of variables: rank, world size, local rank, ranks on this node or null. */
-  private record Launcher(String rank, String worldSize, String localRank, String localSize) {}
+  /** SLURM's lists of the nodes of an allocation, by their newer and their older name. */
+  private static final List<String> OF_JOB = List.of("SLURM_JOB_NODELIST", "SLURM_NODELIST");
+
+  /** The same, after the nodes of the one srun that started the process. */
+  private static final List<String> OF_STEP =
+      List.of("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST");
+
+  /**
+   * Names of variables: rank, world size, local rank, ranks on this node or null, and lists of
+   * nodes whose first one has rank 0. In a process of mpirun SLURM's step is that of mpirun's
+   * daemons, which leaves out the node where mpirun itself runs.
+   */
+  private record Launcher(
+      String rank,
+      String worldSize,
+      String localRank,
+      String localSize,
+      List<String> nodeLists) {}
 
   private static final List<Launcher> LAUNCHERS =
       List.of(
-          new Launcher("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+          new Launcher("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", OF_JOB),
           new Launcher(
               "OMPI_COMM_WORLD_RANK",
               "OMPI_COMM_WORLD_SIZE",
               "OMPI_COMM_WORLD_LOCAL_RANK",
-              "OMPI_COMM_WORLD_LOCAL_SIZE"),
-          new Launcher("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", null));
+              "OMPI_COMM_WORLD_LOCAL_SIZE",
+              OF_JOB),
+          new Launcher("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", null, OF_STEP));
 
   /** The first element of a list such as {@code gpu[003-006,9]-a,login}. */
   private static final Pattern FIRST = Pattern.compile("(?:[^,\\[\\]]|\\[\\d[^\\[\\]]*\\])+");
@@ -89,14 +106,14 @@ public record JobEnvironment(int worldSize, int rank, int localRank, String host
     if (address != null && !address.isBlank()) {
       return address.strip();
     }
-    for (String list : List.of("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")) {
-      if (environment.containsKey(list)) {
-        return firstNode(environment.get(list));
-      }
-    }
     String localSize = launcher.localSize() == null ? null : environment.get(launcher.localSize());
     if (worldSize == 1 || String.valueOf(worldSize).equals(localSize)) {
       return "127.0.0.1";
+    }
+    for (String list : launcher.nodeLists()) {
+      if (environment.containsKey(list)) {
+        return firstNode(environment.get(list));
+      }
     }
     throw new IllegalArgumentException(
         "MASTER_ADDR is not set: it names the node of rank 0 to the other nodes");

@@ -98,6 +98,14 @@ class JobEnvironmentTest {
         with(SRUN, "SLURM_STEP_NODELIST", list), "no node in SLURM's list '" + list + "'");
   }
 
+  /** There the step is that of mpirun's daemons, without the node on which mpirun runs. */
+  @Test
+  void mpirun_onNodesOfSlurm_findsRankZeroOnTheFirstNodeOfTheJob() {
+    Map<String, String> all = with(SRUN);
+    all.putAll(with(MPIRUN, "OMPI_COMM_WORLD_LOCAL_SIZE", "2"));
+    assertThat(JobEnvironment.of(all).host()).isEqualTo("gpu01");
+  }
+
   /** A job that torchrun starts on nodes of SLURM has the variables of both. */
   @Test
   void torchrunComesBeforeMpirun_andMpirunBeforeSrun() {
