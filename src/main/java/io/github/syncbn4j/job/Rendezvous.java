@@ -1,6 +1,7 @@
 package io.github.syncbn4j.job;
 
 import java.io.Closeable;
+import java.io.EOFException;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.Socket;
@@ -151,7 +152,13 @@ public final class Rendezvous implements Closeable {
         ? "rank 0 cannot serve the others at port %d: %s; SYNCBN_PORT names another"
             .formatted(job.port(), e.getMessage())
         : "rank %d cannot meet the others at %s:%d, where rank 0 has to be: %s"
-            .formatted(job.rank(), job.host(), job.port(), e.getMessage());
+            .formatted(
+                job.rank(),
+                job.host(),
+                job.port(),
+                e instanceof EOFException
+                    ? "what listens there ends the connection"
+                    : e.getMessage());
   }
 
   private static void close(Closeable closeable) {

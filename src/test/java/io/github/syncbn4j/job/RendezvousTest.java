@@ -32,6 +32,7 @@ class RendezvousTest {
   private static final Duration SHORT = Duration.ofMillis(600);
   private static final Duration MARGIN = Duration.ofSeconds(1);
   private static final byte[] ID = {3, 1, 4, 1, 5};
+  private static final int HELLO_BYTES = Byte.BYTES + 4 * Integer.BYTES + Long.BYTES;
   private static final Call FORWARD = new Call((long) Signature.of(0, 0, false), 64, 0);
   private static final Call NEXT = new Call((long) Signature.of(1, 0, false), 64, 0);
 
@@ -321,6 +322,23 @@ class RendezvousTest {
             }
           });
       assertRefused(come(1, 2, SHORT), "rank 1 cannot meet the others at localhost:" + port);
+    }
+  }
+
+  /** As the rendezvous of another job does, whose ranks are there already. */
+  @Test
+  void anotherProgramThatEndsTheConnection_isTold() throws Exception {
+    try (ServerSocket other = new ServerSocket(port)) {
+      later(
+          () -> {
+            while (true) {
+              try (Socket socket = other.accept()) {
+                socket.getInputStream().readNBytes(HELLO_BYTES);
+              }
+            }
+          });
+      assertRefused(
+          come(1, 2, SHORT), "where rank 0 has to be: what listens there ends the connection");
     }
   }
 
