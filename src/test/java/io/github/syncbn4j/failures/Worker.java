@@ -28,6 +28,12 @@ final class Worker {
 
   private static final long IN_THE_COLLECTIVE_MILLIS = 100;
 
+  /** For the other ranks' kernels behind a collective that is over to run. */
+  private static final long AFTER_THE_COLLECTIVE_MILLIS = 300;
+
+  /** For what a rank has called to be known to the others, which takes a tenth of a second. */
+  private static final long TO_BE_HEARD_MILLIS = 500;
+
   private Worker() {}
 
   public static void main(String... args) throws Exception {
@@ -69,6 +75,9 @@ final class Worker {
         Replica replica = training.group.replicas().get(0);
         training.step(replica);
         before = training.state(replica);
+        if (failure == Failure.STALLS) {
+          Thread.sleep(TO_BE_HEARD_MILLIS);
+        }
         start = System.nanoTime();
         if (rank == faulty) {
           goWrong(training, replica, failure);
@@ -116,6 +125,7 @@ final class Worker {
       case DIES_AFTER -> {
         training.first.forward(replica);
         replica.synchronize();
+        Thread.sleep(AFTER_THE_COLLECTIVE_MILLIS);
         Runtime.getRuntime().halt(1);
       }
       case STALLS -> {
