@@ -74,7 +74,7 @@ public final class ReplicaGroup implements AutoCloseable {
   private static final Duration DRAIN_TIMEOUT = Duration.ofSeconds(10);
 
   /** How long after an abort a device that does not end what was enqueued is called stuck. */
-  private static final Duration STUCK_AFTER = Duration.ofMillis(100);
+  private static final Duration STUCK_AFTER = Duration.ofMillis(300);
 
   /** How long {@link #close()} lets other threads finish short calls before it aborts them. */
   private static final Duration CALL_GRACE = Duration.ofMillis(50);
@@ -222,12 +222,20 @@ public final class ReplicaGroup implements AutoCloseable {
     }
     String part = "%s/%d:%d".formatted(name, splits.getAndIncrement(), color);
     AtomicReference<DeviceGroup> made = new AtomicReference<>();
-    step(
-        replicas,
-        () -> {
-          announce(replicas.get(0), Call.SPLIT.what(), Call.SPLIT.size(), Call.SPLIT.type());
-          made.set(devices.split(color, key, timeout));
-        });
+    try {
+      step(
+          replicas,
+          () -> {
+            announce(replicas.get(0), Call.SPLIT.what(), Call.SPLIT.size(), Call.SPLIT.type());
+            made.set(devices.split(color, key, timeout));
+          });
+    } catch (RuntimeException e) {
+      if (made.get() != null) { // the group has failed meanwhile, and not all have their part
+        Cleanup.after(e, made.get()::abort);
+        Cleanup.after(e, made.get()::close);
+      }
+      throw e;
+    }
     DeviceGroup ofPart = made.get();
     SideChannel channel =
         rendezvous == null
@@ -932,7 +940,7 @@ public final class ReplicaGroup implements AutoCloseable {
         devices =
             CudaDeviceGroup.rank(
                 gpu[0], job.rank(), job.worldSize(), rendezvous.id(), timeout, lost);
-      } catch (RuntimeException e) {
+      } catch (RuntimeException | Error e) {
         world.fail(e.getMessage());
         Cleanup.after(e, world::close);
         throw e;
