@@ -101,6 +101,23 @@ class RollTest {
                 + "(their last call: layer 0, forward of step 0, 64 channels of float32)");
   }
 
+  /** A GPU's thread enqueues many calls at once; each waits for the others' after the one before. */
+  @Test
+  void slowRank_isNotAbsent_whereAnotherIsManyCallsAhead() throws Exception {
+    Duration timeout = Duration.ofMillis(500);
+    Roll roll = roll(timeout, 2);
+    roll.report(1, List.of(FORWARD, NEXT, FORWARD, NEXT));
+    for (Call call : List.of(FORWARD, NEXT, FORWARD)) {
+      Thread.sleep(200);
+      roll.report(0, List.of(call));
+      roll.report(1, List.of()); // it is alive
+      assertThat(roll.verdict()).isNull();
+    }
+    Thread.sleep(timeout.toMillis() + 5);
+    assertThat(roll.verdict())
+        .startsWith("rank(s) [0] did not come within 0.500 s where rank(s) [1] wait: layer 1");
+  }
+
   @Test
   void ranksThatNeverCalled_areNamed() throws Exception {
     Roll roll = roll(SHORT, 2);
