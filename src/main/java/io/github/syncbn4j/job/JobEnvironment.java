@@ -37,11 +37,7 @@ public record JobEnvironment(int worldSize, int rank, int localRank, String host
    * daemons, which leaves out the node where mpirun itself runs.
    */
   private record Launcher(
-      String rank,
-      String worldSize,
-      String localRank,
-      String localSize,
-      List<String> nodeLists) {}
+      String rank, String worldSize, String localRank, String localSize, List<String> nodeLists) {}
 
   private static final List<Launcher> LAUNCHERS =
       List.of(

@@ -1,6 +1,7 @@
 package io.github.syncbn4j.failures;
 
 import io.github.syncbn4j.ReplicaGroup;
+import java.time.Duration;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -30,8 +31,8 @@ class CpuFailuresTest extends OneProcess {
   }
 
   @Override
-  ReplicaGroup group() {
-    return ReplicaGroup.builder().cpus(REPLICAS).threads(1).timeout(TIMEOUT).build();
+  ReplicaGroup group(Duration timeout) {
+    return ReplicaGroup.builder().cpus(REPLICAS).threads(1).timeout(timeout).build();
   }
 
   @ParameterizedTest

@@ -25,15 +25,18 @@ import java.util.concurrent.TimeUnit;
 abstract class OneProcess {
   static final int REPLICAS = 3;
   static final int LAST = REPLICAS - 1;
-  static final Duration TIMEOUT = Duration.ofSeconds(1);
+  static final Duration TIMEOUT = Duration.ofSeconds(2);
+
+  /** Of a group in which nothing goes wrong, however slow the machine is. */
+  private static final Duration PATIENCE = Duration.ofSeconds(20);
 
   /** The others' last kernels, or the abort: either may come first. */
   private static final String WHO_WAS_FASTER = "unchanged, or differs as is told";
 
   private static final Duration LIMIT = TIMEOUT.plusSeconds(1);
 
-  /** A group of {@link #REPLICAS} replicas with that {@link #TIMEOUT}. */
-  abstract ReplicaGroup group();
+  /** A group of {@link #REPLICAS} replicas. */
+  abstract ReplicaGroup group(Duration timeout);
 
   /** Has a device, or a call for it, fail when it comes to that. */
   void injectDeath(Failure failure, int rank, int kernelsBefore, int collectivesBefore) {
@@ -58,7 +61,7 @@ abstract class OneProcess {
 
   /** What the one thread sees, which is all ranks. */
   Seen withOneThread(Failure failure, int rank) throws Exception {
-    Training training = new Training(group());
+    Training training = new Training(group(TIMEOUT));
     RuntimeException thrown = null;
     double seconds;
     String state;
@@ -133,7 +136,7 @@ abstract class OneProcess {
 
   /** What the threads of the other ranks see. */
   Seen withThreads(Failure failure, int faulty) throws Exception {
-    Training training = new Training(group());
+    Training training = new Training(group(TIMEOUT));
     ExecutorService threads = Executors.newFixedThreadPool(REPLICAS);
     try {
       Changes changes;
@@ -311,7 +314,7 @@ abstract class OneProcess {
   }
 
   private void newGroupWorks() {
-    try (Training next = new Training(group())) {
+    try (Training next = new Training(group(PATIENCE))) {
       next.step();
     }
   }

@@ -7,6 +7,7 @@ import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.sim.SimNode;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -59,8 +60,8 @@ class SimFailuresTest extends OneProcess {
   }
 
   @Override
-  ReplicaGroup group() {
-    return ReplicaGroup.builder().gpus(0, 1, 2).timeout(TIMEOUT).build();
+  ReplicaGroup group(Duration timeout) {
+    return ReplicaGroup.builder().gpus(0, 1, 2).timeout(timeout).build();
   }
 
   @Override
@@ -109,7 +110,7 @@ class SimFailuresTest extends OneProcess {
   /** One replica cannot take the last part of a step that the others have taken. */
   @Test
   void replicasThatTookTheStep_areNamed() {
-    try (Training training = new Training(group())) {
+    try (Training training = new Training(group(TIMEOUT))) {
       training.step();
       Replica last = training.group.replica(LAST);
       for (Replica replica : training.group.replicas().subList(0, LAST)) {
@@ -134,7 +135,7 @@ class SimFailuresTest extends OneProcess {
   /** Found behind the calls, long before the timeout, by CUDA or by NCCL. */
   @Test
   void kernelThatCrashes_isTold() {
-    Training training = new Training(group());
+    Training training = new Training(group(TIMEOUT));
     try {
       training.step();
       SimNode.fail("kernel", REPLICAS + 1, ILLEGAL_ADDRESS);

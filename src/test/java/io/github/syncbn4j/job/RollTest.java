@@ -101,7 +101,9 @@ class RollTest {
                 + "(their last call: layer 0, forward of step 0, 64 channels of float32)");
   }
 
-  /** A GPU's thread enqueues many calls at once; each waits for the others' after the one before. */
+  /**
+   * A GPU's thread enqueues many calls at once; each waits for the others' after the one before.
+   */
   @Test
   void slowRank_isNotAbsent_whereAnotherIsManyCallsAhead() throws Exception {
     Duration timeout = Duration.ofMillis(500);
