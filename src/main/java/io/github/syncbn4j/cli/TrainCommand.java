@@ -141,7 +141,7 @@ final class TrainCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    requireLibraries();
+    OptionalLibraries.require("train", LIBRARIES);
     JobEnvironment job = job();
     if (job != null) {
       requireJobOptions(job);
@@ -186,18 +186,6 @@ final class TrainCommand implements Callable<Integer> {
     } catch (CancellationException e) {
       return INTERRUPTED;
     }
-  }
-
-  /** They are optional; nothing else of this command line needs them. */
-  private static void requireLibraries() {
-    LIBRARIES.forEach(
-        (name, type) -> {
-          try {
-            Class.forName(type, false, TrainCommand.class.getClassLoader());
-          } catch (ClassNotFoundException e) {
-            throw new NoClassDefFoundError("train needs " + name + " on the class path");
-          }
-        });
   }
 
   /** Null if this process is the only one. */

@@ -1,28 +1,19 @@
 package io.github.syncbn4j.cli.train;
 
+import io.github.syncbn4j.cli.Charts;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import java.awt.BasicStroke;
 import java.awt.Color;
-import java.awt.Font;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
-import org.knowm.xchart.BitmapEncoder;
-import org.knowm.xchart.BitmapEncoder.BitmapFormat;
 import org.knowm.xchart.XYChart;
-import org.knowm.xchart.XYChartBuilder;
 import org.knowm.xchart.XYSeries;
-import org.knowm.xchart.style.Styler.LegendLayout;
-import org.knowm.xchart.style.Styler.LegendPosition;
 import org.knowm.xchart.style.markers.SeriesMarkers;
 
 /** The curves as a picture: the loss of the first steps, and the test accuracy by epoch. */
 final class CurvePlot {
-  static final int WIDTH = 760;
-  static final int HEIGHT = 520;
-
   private static final Color SYNC = new Color(0x2F8FC4);
   private static final Color LOCAL = new Color(0xD1495B);
   private static final Color WHOLE = new Color(0x1B1B1E);
@@ -31,21 +22,18 @@ final class CurvePlot {
 
   /** A PNG of two charts beside each other. */
   static byte[] png(TrainJob.Options options, Results results) throws IOException {
-    System.setProperty("java.awt.headless", "true");
-    ByteArrayOutputStream png = new ByteArrayOutputStream();
-    BitmapEncoder.saveBitmap(
-        List.of(loss(options, results), accuracy(options, results)), 1, 2, png, BitmapFormat.PNG);
-    return png.toByteArray();
+    return Charts.png(List.of(loss(options, results), accuracy(options, results)), 1, 2);
   }
 
   private static XYChart loss(TrainJob.Options options, Results results) {
-    XYChart chart = chart("Training loss, first %d steps".formatted(Proof.STEPS), "step", "loss");
+    XYChart chart =
+        Charts.chart("Training loss, first %d steps".formatted(Proof.STEPS), "step", "loss");
     String images = options.replicas() + " x " + options.batch() + " images";
     int whole = options.replicas() * options.batch();
     double[] steps = counted(Proof.STEPS);
-    addLoss(chart, images + " per replica", steps, results.local(), line(2.5f), LOCAL);
-    addLoss(chart, images + " synchronized", steps, results.sync(), line(6f), SYNC);
-    addLoss(chart, "1 x " + whole + " images", steps, results.whole(), dashes(), WHOLE);
+    addLoss(chart, images + " per replica", steps, results.local(), Charts.line(2.5f), LOCAL);
+    addLoss(chart, images + " synchronized", steps, results.sync(), Charts.line(6f), SYNC);
+    addLoss(chart, "1 x " + whole + " images", steps, results.whole(), Charts.dashes(), WHOLE);
     chart.getStyler().setYAxisMin(0.0).setXAxisMin(0.0).setXAxisMax((double) Proof.STEPS);
     chart.getStyler().setYAxisDecimalPattern("0.0");
     chart.getStyler().setxAxisTickLabelsFormattingFunction(CurvePlot::everyTenth);
@@ -71,14 +59,14 @@ final class CurvePlot {
   }
 
   private static XYChart accuracy(TrainJob.Options options, Results results) {
-    XYChart chart = chart("Test accuracy after each epoch", "epoch", "accuracy");
+    XYChart chart = Charts.chart("Test accuracy after each epoch", "epoch", "accuracy");
     double[] epochs = counted(options.epochs());
     if (results.local() != null) {
-      series(chart, "per replica", epochs, results.local().accuracy(), line(2.5f), LOCAL)
+      series(chart, "per replica", epochs, results.local().accuracy(), Charts.line(2.5f), LOCAL)
           .setMarker(SeriesMarkers.CIRCLE);
     }
     if (results.sync() != null) {
-      series(chart, "synchronized", epochs, results.sync().accuracy(), line(2.5f), SYNC)
+      series(chart, "synchronized", epochs, results.sync().accuracy(), Charts.line(2.5f), SYNC)
           .setMarker(SeriesMarkers.CIRCLE);
     }
     chart.getStyler().setYAxisMin(0.0).setYAxisMax(1.0);
@@ -96,42 +84,5 @@ final class CurvePlot {
     series.setMarker(SeriesMarkers.NONE).setLineStyle(stroke).setLineColor(color);
     series.setMarkerColor(color);
     return series;
-  }
-
-  private static BasicStroke line(float width) {
-    return new BasicStroke(width, BasicStroke.CAP_ROUND, BasicStroke.JOIN_ROUND);
-  }
-
-  /** Over a line that it covers, so that both are seen. */
-  private static BasicStroke dashes() {
-    return new BasicStroke(
-        2f, BasicStroke.CAP_BUTT, BasicStroke.JOIN_ROUND, 10f, new float[] {6f, 5f}, 0f);
-  }
-
-  private static XYChart chart(String title, String x, String y) {
-    XYChart chart =
-        new XYChartBuilder()
-            .width(WIDTH)
-            .height(HEIGHT)
-            .title(title)
-            .xAxisTitle(x)
-            .yAxisTitle(y)
-            .build();
-    Font text = new Font(Font.SANS_SERIF, Font.PLAIN, 16);
-    chart
-        .getStyler()
-        .setChartBackgroundColor(Color.WHITE)
-        .setPlotBorderVisible(false)
-        .setChartTitleBoxVisible(false)
-        .setChartTitleFont(new Font(Font.SANS_SERIF, Font.BOLD, 20))
-        .setChartPadding(16)
-        .setLegendFont(text)
-        .setLegendBorderColor(Color.WHITE)
-        .setLegendPosition(LegendPosition.OutsideS)
-        .setLegendLayout(LegendLayout.Horizontal);
-    chart.getStyler().setAxisTitleFont(text).setAxisTickLabelsFont(text);
-    chart.getStyler().setAxisTitlePadding(14).setAxisTickPadding(8);
-    chart.getStyler().setPlotGridLinesColor(new Color(0xE4E4E7));
-    return chart;
   }
 }

@@ -1,6 +1,7 @@
 package io.github.syncbn4j.cli.train;
 
 import io.github.syncbn4j.ReplicaGroup;
+import io.github.syncbn4j.cli.Progress;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
 import io.github.syncbn4j.cli.train.TrainingRun.Saving;
@@ -280,7 +281,7 @@ public final class TrainJob {
   private Results train() throws IOException {
     long total = runs().stream().mapToLong(run -> steps(run) - stepsBefore(run)).sum();
     CountDownLatch done = new CountDownLatch(1);
-    try (Progress progress = leads() ? Progress.of(total) : Progress.hidden()) {
+    try (Progress progress = leads() ? Progress.of("training", "steps", total) : Progress.hidden()) {
       Thread hook = new Thread(() -> stop(progress, done));
       Runtime.getRuntime().addShutdownHook(hook);
       try {

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.within;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import io.github.syncbn4j.cli.Charts;
 import java.awt.image.BufferedImage;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -129,8 +130,8 @@ class TrainJobTest {
     Path file = both.folder().resolve("train.png");
     assertThat(Files.size(file)).isBetween(10_000L, 500_000L);
     BufferedImage image = ImageIO.read(file.toFile());
-    assertThat(image.getWidth()).isEqualTo(2 * CurvePlot.WIDTH);
-    assertThat(image.getHeight()).isEqualTo(CurvePlot.HEIGHT);
+    assertThat(image.getWidth()).isEqualTo(2 * Charts.WIDTH);
+    assertThat(image.getHeight()).isEqualTo(Charts.HEIGHT);
     assertThat(image.getRGB(0, 0)).as("background").isEqualTo(0xFFFFFFFF);
     try (Stream<Path> files = Files.list(both.folder())) {
       assertThat(files.map(each -> each.getFileName().toString()))

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.github.syncbn4j.ReplicaGroup;
+import io.github.syncbn4j.cli.Progress;
 import io.github.syncbn4j.cli.train.TrainingRun.Batches;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
@@ -21,7 +22,7 @@ class TrainingRunTest {
 
   private final Digits digits = Digits.builtIn();
   private final Shards shards = new Shards(digits, 2, 4, 1);
-  private final Progress progress = Progress.of(STEPS);
+  private final Progress progress = Progress.of("training", "steps", STEPS);
 
   TrainingRunTest() throws IOException {}
 

@@ -1,4 +1,4 @@
-package io.github.syncbn4j.cli.train;
+package io.github.syncbn4j.cli;
 
 import java.io.IOException;
 import java.nio.file.Files;
@@ -8,11 +8,8 @@ import me.tongfei.progressbar.ProgressBar;
 import me.tongfei.progressbar.ProgressBarBuilder;
 import me.tongfei.progressbar.ProgressBarStyle;
 
-/**
- * A bar on stderr while training, and none where stderr is no terminal; also what Ctrl-C stops the
- * training by.
- */
-final class Progress implements AutoCloseable {
+/** A bar on stderr, and none where stderr is no terminal; also what Ctrl-C stops a job by. */
+public final class Progress implements AutoCloseable {
   private static final int REFRESH_MILLIS = 200;
 
   private final ProgressBar bar;
@@ -23,17 +20,19 @@ final class Progress implements AutoCloseable {
   }
 
   /**
-   * @param steps of all runs together
+   * @param task as in {@code training}
+   * @param unit of the steps, in plural
+   * @param steps of the whole task
    */
-  static Progress of(long steps) {
+  public static Progress of(String task, String unit, long steps) {
     if (!isTerminal()) {
       return new Progress(null);
     }
     return new Progress(
         new ProgressBarBuilder()
-            .setTaskName("training")
+            .setTaskName(task)
             .setInitialMax(steps)
-            .setUnit(" steps", 1)
+            .setUnit(" " + unit, 1)
             .setStyle(ProgressBarStyle.ASCII)
             .setUpdateIntervalMillis(REFRESH_MILLIS)
             .clearDisplayOnFinish()
@@ -41,7 +40,7 @@ final class Progress implements AutoCloseable {
   }
 
   /** Shows nothing. */
-  static Progress hidden() {
+  public static Progress hidden() {
     return new Progress(null);
   }
 
@@ -54,28 +53,28 @@ final class Progress implements AutoCloseable {
     }
   }
 
-  /** What is being trained now. */
-  void phase(String name) {
+  /** What is being done now. */
+  public void phase(String name) {
     if (bar != null) {
       bar.setExtraMessage(" " + name);
     }
   }
 
-  void step() {
+  public void step() {
     if (bar != null) {
       bar.step();
     }
   }
 
-  /** Has every replica's next {@link #check} end the training. */
-  void stop() {
+  /** Has every thread's next {@link #check} end the task. */
+  public void stop() {
     stopped = true;
   }
 
   /**
    * @throws CancellationException after {@link #stop}
    */
-  void check() {
+  public void check() {
     if (stopped) {
       throw new CancellationException("stopped");
     }
