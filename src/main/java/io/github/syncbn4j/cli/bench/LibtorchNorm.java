@@ -1,0 +1,196 @@
+package io.github.syncbn4j.cli.bench;
+
+import io.github.syncbn4j.DType;
+import io.github.syncbn4j.device.Address;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.IntToLongFunction;
+import org.bytedeco.javacpp.BoolPointer;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.pytorch.T_TensorTensorTensor_T;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorOptional;
+import org.bytedeco.pytorch.TensorOptions;
+import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+
+/**
+ * libtorch's {@code native_batch_norm} and its backward, on the same tensors: parameters and
+ * statistics in float32, outputs allocated before.
+ *
+ * <p>Its backward into outputs that are there computes new ones and copies; the one that returns
+ * new ones is timed too, and the faster of the two counts.
+ */
+final class LibtorchNorm implements Contender {
+  private static final double MOMENTUM = 0.01;
+
+  /** Of x, weight and bias. */
+  private static final int GRADIENTS = 3;
+
+  private final Operands operands;
+  private final List<Pointer> owned = new ArrayList<>();
+  private final Tensor gamma;
+  private final TensorOptional ofGamma;
+  private final TensorOptional ofBeta;
+  private final Tensor movingMean;
+  private final Tensor movingVariance;
+  private final TensorOptional ofMovingMean;
+  private final TensorOptional ofMovingVariance;
+  private final Tensor mean;
+  private final Tensor inverse;
+  private final TensorOptional ofMean;
+  private final TensorOptional ofInverse;
+  private final Tensor dgamma;
+  private final Tensor dbeta;
+  private final BoolPointer allGradients;
+
+  LibtorchNorm(Operands operands, int threads) {
+    this.operands = operands;
+    torch.set_num_threads(threads);
+    gamma = vector(operands.gamma);
+    ofGamma = own(new TensorOptional(gamma));
+    ofBeta = own(new TensorOptional(vector(operands.beta)));
+    movingMean = vector(operands.movingMean);
+    movingVariance = vector(operands.movingVariance);
+    ofMovingMean = own(new TensorOptional(movingMean));
+    ofMovingVariance = own(new TensorOptional(movingVariance));
+    float[] zeros = new float[operands.problem.channels()];
+    mean = vector(zeros);
+    inverse = vector(zeros);
+    ofMean = own(new TensorOptional(mean));
+    ofInverse = own(new TensorOptional(inverse));
+    dgamma = vector(zeros);
+    dbeta = vector(zeros);
+    allGradients = own(new BoolPointer(GRADIENTS));
+    for (int i = 0; i < GRADIENTS; i++) {
+      allGradients.put(i, true);
+    }
+  }
+
+  private <P extends Pointer> P own(P pointer) {
+    owned.add(pointer);
+    return pointer;
+  }
+
+  private Tensor vector(float[] values) {
+    return own(Tensor.create(values));
+  }
+
+  private List<Tensor> tensors(IntToLongFunction address) {
+    ScalarType type =
+        switch (operands.problem.dtype()) {
+          case FLOAT16 -> ScalarType.Half;
+          case BFLOAT16 -> ScalarType.BFloat16;
+          default -> ScalarType.Float;
+        };
+    List<Tensor> tensors = new ArrayList<>();
+    try (TensorOptions options = new TensorOptions(type)) {
+      for (int set = 0; set < operands.sets; set++) {
+        tensors.add(
+            own(
+                torch.from_blob(
+                    new Address(address.applyAsLong(set)),
+                    operands.problem.logicalShape(),
+                    operands.problem.logicalStrides(),
+                    options)));
+      }
+    }
+    return tensors;
+  }
+
+  @Override
+  public String name() {
+    return Peer.LIBTORCH.text();
+  }
+
+  @Override
+  public List<Way> ways(Pass pass) {
+    if (pass.addsAndRectifies() || operands.problem.dtype() == DType.FLOAT64) {
+      return List.of();
+    }
+    List<Tensor> x = tensors(operands::x);
+    List<Tensor> dy = tensors(operands::dy);
+    List<Tensor> out = tensors(operands::out);
+    set(movingMean, operands.movingMean);
+    set(movingVariance, operands.movingVariance);
+    if (!pass.isBackward()) {
+      return List.of(new Way(set -> forward(x.get(set), out.get(set), !pass.isInference())));
+    }
+    forward(x.get(0), out.get(0), true);
+    return List.of(
+        new Way(set -> backwardInto(dy.get(set), x.get(set), out.get(set)).close()),
+        new Way(
+            set -> backward(dy.get(set), x.get(set)).close(),
+            set -> {
+              try (T_TensorTensorTensor_T gradients = backward(dy.get(set), x.get(set));
+                  Tensor dx = gradients.get0()) {
+                out.get(set).copy_(dx);
+              }
+            }));
+  }
+
+  private void set(Tensor vector, float[] values) {
+    try (Tensor from = Tensor.create(values)) {
+      vector.copy_(from); // returns its own vector
+    }
+  }
+
+  private T_TensorTensorTensor_T backwardInto(Tensor dy, Tensor x, Tensor dx) {
+    return torch.native_batch_norm_backward_outf(
+        dy,
+        x,
+        ofGamma,
+        ofMovingMean,
+        ofMovingVariance,
+        ofMean,
+        ofInverse,
+        true,
+        Reference.EPSILON,
+        allGradients,
+        dx,
+        dgamma,
+        dbeta);
+  }
+
+  private T_TensorTensorTensor_T backward(Tensor dy, Tensor x) {
+    return torch.native_batch_norm_backward(
+        dy,
+        x,
+        ofGamma,
+        ofMovingMean,
+        ofMovingVariance,
+        ofMean,
+        ofInverse,
+        true,
+        Reference.EPSILON,
+        allGradients);
+  }
+
+  private void forward(Tensor x, Tensor y, boolean training) {
+    torch
+        .native_batch_norm_outf(
+            x,
+            ofGamma,
+            ofBeta,
+            ofMovingMean,
+            ofMovingVariance,
+            training,
+            MOMENTUM,
+            Reference.EPSILON,
+            y,
+            mean,
+            inverse)
+        .close();
+  }
+
+  @Override
+  public double allowedError() {
+    return Peer.ALLOWED_ERROR + operands.rounding();
+  }
+
+  @Override
+  public void close() {
+    owned.forEach(Pointer::close);
+    owned.clear();
+  }
+}

@@ -1,0 +1,199 @@
+package io.github.syncbn4j.cli.bench;
+
+import io.github.syncbn4j.DType;
+import io.github.syncbn4j.device.Address;
+import io.github.syncbn4j.device.HalfFloats;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.SplittableRandom;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * The tensors of a problem, several sets of them: enough that none is in a cache when its turn
+ * comes again, or one for what is to stay there. All sets hold the same values.
+ */
+final class Operands implements AutoCloseable {
+  /** Of the last-level cache, by which what is rotated exceeds it: each kind of tensor alone. */
+  private static final int CACHES = 2;
+
+  /** So that no rounding decides whether ReLU lets a value through. */
+  private static final double CLEAR_OF_ZERO = 1e-2;
+
+  private static final int ALIGNMENT = 64;
+
+  final Problem problem;
+  final int sets;
+  final float[] gamma;
+  final float[] beta;
+  final float[] movingMean;
+  final float[] movingVariance;
+
+  /** Values of any set. */
+  final float[] x;
+
+  final float[] dy;
+
+  /** Null if no pass adds one. */
+  final float[] residual;
+
+  final Reference reference;
+  private final long stride;
+  private final List<Long> memory = new ArrayList<>();
+  private final long ofX;
+  private final long ofDy;
+  private final long ofResidual;
+  private final long ofOut;
+  private final long ofDresidual;
+
+  /**
+   * @param cacheBytes of the last-level cache
+   */
+  Operands(Problem problem, long cacheBytes) {
+    this.problem = problem;
+    long bytes = problem.bytes();
+    stride = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    sets = problem.cold() ? (int) Math.max(2, (CACHES * cacheBytes + bytes - 1) / bytes) : 1;
+    int n = Math.toIntExact(problem.elements());
+    int channels = problem.channels();
+    gamma = new float[channels];
+    beta = new float[channels];
+    movingMean = new float[channels];
+    movingVariance = new float[channels];
+    for (int c = 0; c < channels; c++) {
+      gamma[c] = (float) (1 + Math.sin(c) / 4);
+      beta[c] = (float) (Math.cos(c) / 2);
+      movingMean[c] = (float) Math.sin(c + 1);
+      movingVariance[c] = (float) (1 + Math.cos(c + 1) / 2);
+    }
+    SplittableRandom random = new SplittableRandom(1);
+    x = new float[n];
+    dy = new float[n];
+    for (int i = 0; i < n; i++) {
+      x[i] = rounded(3 * random.nextDouble() - 1);
+      dy[i] = rounded(2 * random.nextDouble() - 1);
+    }
+    boolean adds = problem.passes().stream().anyMatch(Pass::addsAndRectifies);
+    residual = adds ? new float[n] : null;
+    reference = new Reference(this);
+    if (adds) {
+      for (int i = 0; i < n; i++) {
+        double value = 2 * random.nextDouble() - 1;
+        residual[i] = rounded(value);
+        if (isNearZero(i)) {
+          residual[i] = rounded(value + 8 * CLEAR_OF_ZERO);
+        }
+      }
+    }
+    ofX = allocated();
+    ofDy = allocated();
+    ofResidual = adds ? allocated() : 0;
+    ofOut = allocated();
+    ofDresidual = adds ? allocated() : 0;
+    fill(ofX, x);
+    fill(ofDy, dy);
+    if (adds) {
+      fill(ofResidual, residual);
+    }
+    poison();
+  }
+
+  private boolean isNearZero(int i) {
+    return Math.abs(reference.normalized(i, false) + residual[i]) < CLEAR_OF_ZERO
+        || Math.abs(reference.normalized(i, true) + residual[i]) < CLEAR_OF_ZERO;
+  }
+
+  private float rounded(double value) {
+    return switch (problem.dtype()) {
+      case FLOAT16 -> HalfFloats.fromFloat16(HalfFloats.toFloat16(value));
+      case BFLOAT16 -> HalfFloats.fromBfloat16(HalfFloats.toBfloat16(value));
+      default -> (float) value;
+    };
+  }
+
+  private long allocated() {
+    long address = NativeCopy.allocated(sets * stride);
+    memory.add(address);
+    return address;
+  }
+
+  private void fill(long address, float[] values) {
+    ByteBuffer buffer = buffer(address);
+    for (int i = 0; i < values.length; i++) {
+      switch (problem.dtype()) {
+        case FLOAT16 -> buffer.putShort(i * Short.BYTES, HalfFloats.toFloat16(values[i]));
+        case BFLOAT16 -> buffer.putShort(i * Short.BYTES, HalfFloats.toBfloat16(values[i]));
+        default -> buffer.putFloat(i * Float.BYTES, values[i]);
+      }
+    }
+    for (int set = 1; set < sets; set++) {
+      Pointer.memcpy(new Address(address + set * stride), new Address(address), problem.bytes());
+    }
+  }
+
+  private ByteBuffer buffer(long address) {
+    return new BytePointer(new Address(address))
+        .capacity(problem.bytes())
+        .asByteBuffer()
+        .order(ByteOrder.nativeOrder());
+  }
+
+  /** Not numbers into all outputs, so that what a call should have written, and has not, shows. */
+  void poison() {
+    Pointer.memset(new Address(ofOut), 0xff, sets * stride);
+    if (ofDresidual != 0) {
+      Pointer.memset(new Address(ofDresidual), 0xff, sets * stride);
+    }
+  }
+
+  long x(int set) {
+    return ofX + set * stride;
+  }
+
+  long dy(int set) {
+    return ofDy + set * stride;
+  }
+
+  long residual(int set) {
+    return ofResidual + set * stride;
+  }
+
+  /** y, or dx. */
+  long out(int set) {
+    return ofOut + set * stride;
+  }
+
+  long dresidual(int set) {
+    return ofDresidual + set * stride;
+  }
+
+  /** Reads an element at a time. */
+  interface Values {
+    double at(int i);
+  }
+
+  /** Those of a tensor of the problem's shape. */
+  Values values(long address) {
+    ByteBuffer buffer = buffer(address);
+    return switch (problem.dtype()) {
+      case FLOAT16 -> i -> HalfFloats.fromFloat16(buffer.getShort(i * Short.BYTES));
+      case BFLOAT16 -> i -> HalfFloats.fromBfloat16(buffer.getShort(i * Short.BYTES));
+      default -> i -> buffer.getFloat(i * Float.BYTES);
+    };
+  }
+
+  /** Half a unit in the last place, of values that are rounded to the tensors' type. */
+  double rounding() {
+    return problem.dtype() == DType.FLOAT16
+        ? 0x1p-11
+        : problem.dtype() == DType.BFLOAT16 ? 0x1p-8 : 0;
+  }
+
+  @Override
+  public void close() {
+    memory.forEach(NativeCopy::free);
+    memory.clear();
+  }
+}

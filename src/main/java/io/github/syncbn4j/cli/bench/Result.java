@@ -1,0 +1,29 @@
+package io.github.syncbn4j.cli.bench;
+
+/**
+ * What was measured of one implementation, and found right.
+ *
+ * @param copies the median in copies of x, which were timed in turns with it
+ * @param maxError against float64, in parts of the largest value
+ */
+record Result(
+    Problem problem,
+    Pass pass,
+    int replicas,
+    int threads,
+    String impl,
+    Times times,
+    double copies,
+    double maxError) {
+  private static final double BYTES_PER_MICROSECOND = 1e3;
+
+  boolean isCopy() {
+    return impl.equals(Copies.NAME);
+  }
+
+  /** Of what has to cross the memory bus where nothing stays on chip. */
+  double gigabytesPerSecond() {
+    long tensors = isCopy() ? 2 : pass.tensors();
+    return tensors * problem.bytes() / times.median() / BYTES_PER_MICROSECOND;
+  }
+}

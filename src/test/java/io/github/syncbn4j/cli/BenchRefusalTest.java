@@ -1,0 +1,28 @@
+package io.github.syncbn4j.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** What {@code syncbn bench} does not run: one line that names the option and the value. */
+class BenchRefusalTest {
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "--replicas 0     | --replicas is 0, allowed is 1 to 64",
+        "--replicas 65    | --replicas is 65, allowed is 1 to 64",
+        "--replicas 17    | --replicas is 17, but this suite has batches of 16 image(s)",
+        "--suite resnet18 | expected one of [resnet50, small, sweep] (case-sensitive) but was 'resnet18'",
+        "--device tpu     | expected one of [cpu, gpu] (case-sensitive) but was 'tpu'",
+        "--device gpu     | bench times the CPU; GPUs are timed by scripts/gpu-verify --bench",
+        "--json           | Missing required parameter for option '--json' (FILE)",
+      })
+  void options(String arguments, String reason) {
+    CommandRun run = CommandRun.of(("bench " + arguments.strip()).split(" "));
+    assertThat(run.err()).startsWith("syncbn: ").contains(reason.strip()).hasLineCount(1);
+    assertThat(run.out()).isEmpty();
+    assertThat(run.status()).isEqualTo(2);
+  }
+}

@@ -1,0 +1,26 @@
+package io.github.syncbn4j.cli.bench;
+
+/** A machine on which no thread ever waits for a processor, but in the first samples it is told. */
+final class StillWaits extends Waits {
+  private int disturbed;
+  private boolean within;
+  private long nanos;
+
+  StillWaits(int disturbed) {
+    this.disturbed = disturbed;
+  }
+
+  /** Asked before and after each sample. */
+  @Override
+  long nanos() {
+    if (within && disturbed > 0) {
+      disturbed--;
+      nanos += 1_000_000_000_000L;
+    }
+    within = !within;
+    return nanos;
+  }
+
+  @Override
+  void settle() {}
+}
