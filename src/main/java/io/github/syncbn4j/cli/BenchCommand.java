@@ -101,6 +101,7 @@ final class BenchCommand implements Callable<Integer> {
     } catch (IllegalArgumentException e) {
       throw usage(e.getMessage());
     }
+    BenchJob.prepareProcess();
     return job.run() ? 0 : 1;
   }
 

@@ -2,6 +2,9 @@ package io.github.syncbn4j.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -24,5 +27,14 @@ class BenchRefusalTest {
     assertThat(run.err()).startsWith("syncbn: ").contains(reason.strip()).hasLineCount(1);
     assertThat(run.out()).isEmpty();
     assertThat(run.status()).isEqualTo(2);
+  }
+
+  @Test
+  void fileThatCannotBeWritten_isRefusedBeforeAnythingIsMeasured(@TempDir Path folder) {
+    Path file = folder.resolve("absent").resolve("out.json");
+    CommandRun run = CommandRun.of("bench", "--json", file.toString());
+    assertThat(run.err()).startsWith("syncbn: NoSuchFileException: " + file).hasLineCount(1);
+    assertThat(run.out()).isEmpty();
+    assertThat(run.status()).isEqualTo(1);
   }
 }

@@ -36,12 +36,17 @@ public class BenchJob {
   private int disturbed;
   private boolean right = true;
 
-  public BenchJob(Options options, PrintWriter out) {
+  /**
+   * @throws IOException if what the options name cannot be written
+   * @throws IllegalArgumentException for more replicas than images
+   */
+  public BenchJob(Options options, PrintWriter out) throws IOException {
     this(options, options.suite().problems(), lastLevelCache(), new Waits(), out);
   }
 
   /** For tests: of other problems, on a machine that may look otherwise. */
-  BenchJob(Options options, List<Problem> problems, long cacheBytes, Waits waits, PrintWriter out) {
+  BenchJob(Options options, List<Problem> problems, long cacheBytes, Waits waits, PrintWriter out)
+      throws IOException {
     this.options = options;
     this.problems = problems;
     this.cacheBytes = cacheBytes;
@@ -54,6 +59,15 @@ public class BenchJob {
                 .formatted(options.replicas(), problem.images()));
       }
     }
+    requireWritable();
+  }
+
+  /**
+   * Lets this process keep the memory that it frees, so that a peer that allocates its outputs does
+   * not pay for fresh pages each time. Before libtorch is loaded.
+   */
+  public static void prepareProcess() {
+    NativeCopy.keepFreedMemory();
   }
 
   /** In bytes. */
@@ -76,7 +90,6 @@ public class BenchJob {
    * @return whether every result was right
    */
   public boolean run() throws IOException {
-    NativeCopy.keepFreedMemory();
     List<Peer> peers = introduce();
     int passes = problems.stream().mapToInt(problem -> problem.passes().size()).sum();
     try (Progress progress = Progress.of("bench", "passes", passes);
@@ -90,6 +103,16 @@ public class BenchJob {
     }
     conclude();
     return right;
+  }
+
+  /** Now, not when everything has been measured. */
+  private void requireWritable() throws IOException {
+    if (options.json() != null) {
+      Files.writeString(options.json(), JsonReport.text(List.of()));
+    }
+    if (options.plots() != null) {
+      Files.createDirectories(options.plots());
+    }
   }
 
   private List<Peer> introduce() {
@@ -250,7 +273,6 @@ public class BenchJob {
       write(options.json(), JsonReport.text(results).getBytes(StandardCharsets.UTF_8));
     }
     if (options.plots() != null) {
-      Files.createDirectories(options.plots());
       for (Map.Entry<String, byte[]> png : new Plots(results).pngs().entrySet()) {
         write(options.plots().resolve(png.getKey()), png.getValue());
       }

@@ -9,9 +9,9 @@ import java.util.function.IntConsumer;
  * Times calls that are compared with each other: in turns, so that a machine that is faster for a
  * while is so for all of them.
  *
- * <p>A sample is the mean of as many calls as take a fifth of a millisecond, after one that wakes
- * the threads up. One in which a computing thread waited for a processor for more than a fiftieth
- * of the time is discarded and taken again.
+ * <p>A sample is the mean of as many calls as take a millisecond, after one that wakes the threads
+ * up. One in which the computing threads waited for a processor for longer than waking up takes and
+ * than a fiftieth of the time is discarded and taken again.
  */
 final class Sampler {
   static final int SAMPLES = 15;
@@ -19,14 +19,22 @@ final class Sampler {
   /** Of one call, discarded ones included. */
   static final int MOST_TRIES = 150;
 
+  /** Of all calls together, after which nothing is taken again. */
+  private static final long LONGEST_NANOS = 3_000_000_000L;
+
   private static final double WAITED = 1.0 / 50;
-  private static final long SAMPLE_NANOS = 200_000;
+
+  /** Of all threads together, where no other program wants their processors. */
+  private static final long WAKING_NANOS = 100_000;
+
+  private static final long SAMPLE_NANOS = 1_000_000;
   private static final int MOST_CALLS = 1000;
   private static final double MICROSECONDS = 1e3;
 
   private final Waits waits;
   private final int sets;
   private final List<Sampled> all;
+  private long begin;
 
   private final class Sampled {
     private final IntConsumer call;
@@ -41,7 +49,10 @@ final class Sampler {
     }
 
     boolean isDone() {
-      return kept == SAMPLES || kept + discarded == MOST_TRIES;
+      int tries = kept + discarded;
+      return kept == SAMPLES
+          || tries == MOST_TRIES
+          || tries >= SAMPLES && System.nanoTime() - begin > LONGEST_NANOS;
     }
 
     long run(int times) {
@@ -65,7 +76,7 @@ final class Sampler {
       long before = waits.nanos();
       long waking = run(1);
       long nanos = run(calls);
-      if (waits.nanos() - before > (waking + nanos) * WAITED) {
+      if (waits.nanos() - before > WAKING_NANOS + (waking + nanos) * WAITED) {
         discarded++;
       } else {
         samples[kept++] = nanos / MICROSECONDS / calls;
@@ -93,6 +104,7 @@ final class Sampler {
     Sampler sampler = new Sampler(waits, sets, calls);
     sampler.all.forEach(Sampled::warmUp);
     waits.find();
+    sampler.begin = System.nanoTime();
     while (!sampler.all.stream().allMatch(Sampled::isDone)) {
       for (Sampled sampled : sampler.all) {
         if (!sampled.isDone()) {
