@@ -13,6 +13,8 @@ import java.util.function.Predicate;
 import java.util.function.ToDoubleFunction;
 import org.knowm.xchart.XYChart;
 import org.knowm.xchart.XYSeries;
+import org.knowm.xchart.style.Styler.LegendLayout;
+import org.knowm.xchart.style.Styler.LegendPosition;
 import org.knowm.xchart.style.markers.SeriesMarkers;
 
 /** The results as pictures: copies by tensor size, and time against each peer. */
@@ -115,10 +117,13 @@ final class Plots {
     XYChart chart =
         Charts.chart(
             "%s, %s".formatted(pass.text(), cold ? "from memory" : "in the cache"),
-            "megabytes of x",
+            "megabytes of x; channels first or last",
             what);
     chart.getStyler().setXAxisLogarithmic(true).setYAxisMin(0.0);
     chart.getStyler().setXAxisDecimalPattern("0.##").setYAxisDecimalPattern("0.0");
+    // Too many series for a line below.
+    chart.getStyler().setLegendPosition(LegendPosition.OutsideE);
+    chart.getStyler().setLegendLayout(LegendLayout.Vertical);
     return chart;
   }
 
@@ -131,8 +136,7 @@ final class Plots {
     Map<String, List<Result>> kinds = new LinkedHashMap<>();
     for (Result result : results) {
       Problem problem = result.problem();
-      String kind =
-          problem.dtypeText() + (problem.channelsLast() ? " channels last" : " channels first");
+      String kind = problem.dtypeText() + (problem.channelsLast() ? " last" : " first");
       kinds.computeIfAbsent(kind, key -> new ArrayList<>()).add(result);
     }
     kinds.entrySet().stream()
