@@ -281,7 +281,8 @@ public final class TrainJob {
   private Results train() throws IOException {
     long total = runs().stream().mapToLong(run -> steps(run) - stepsBefore(run)).sum();
     CountDownLatch done = new CountDownLatch(1);
-    try (Progress progress = leads() ? Progress.of("training", "steps", total) : Progress.hidden()) {
+    try (Progress progress =
+        leads() ? Progress.of("training", "steps", total) : Progress.hidden()) {
       Thread hook = new Thread(() -> stop(progress, done));
       Runtime.getRuntime().addShutdownHook(hook);
       try {
