@@ -296,7 +296,7 @@ public final class DeviceTensor implements AutoCloseable {
         return;
       }
       if (owned) {
-        replica.group().requireNoCapture(replica);
+        replica.requireNoCapture();
       }
       closed = true;
     }

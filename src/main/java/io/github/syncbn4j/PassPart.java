@@ -375,7 +375,8 @@ final class PassPart {
     if (!captured) {
       int type = config.dtype().code() | (channelCounts && !backward ? Call.COUNTED : 0);
       long what = (long) member.signature(step, backward);
-      member.replica().group().announce(member.replica(), what, config.channels(), type);
+      Replica replica = member.replica();
+      replica.group().calls().announce(replica.rank(), what, config.channels(), type);
     }
   }
 

@@ -63,7 +63,7 @@ final class PooledPass {
     if (parts.length == 1) {
       parts[0].prepareCapture();
     } else {
-      group.requireNoCapture();
+      group.calls().requireNoCapture();
     }
     if (parts.length == group.size()) {
       // Nobody waits for this thread: if there is no memory, nothing has begun, and nothing fails.
@@ -71,7 +71,7 @@ final class PooledPass {
         part.reserve();
       }
     }
-    group.step(replicas, enqueue);
+    group.calls().step(replicas, enqueue);
   }
 
   private void enqueueForward() {
@@ -83,7 +83,7 @@ final class PooledPass {
         part.stats();
         part.announce(false);
       }
-      layer.group().exchange(rows);
+      layer.group().calls().exchange(rows);
     }
     int normalized = 0;
     try {
@@ -118,7 +118,7 @@ final class PooledPass {
       for (PassPart part : parts) {
         part.announce(true);
       }
-      layer.group().exchange(rows);
+      layer.group().calls().exchange(rows);
     }
     for (PassPart part : parts) {
       part.backwardInput();

@@ -3,6 +3,8 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.Device;
+import io.github.syncbn4j.device.DeviceException;
+import io.github.syncbn4j.device.DeviceMemoryException;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -72,28 +74,28 @@ public final class Replica {
    * @throws IllegalStateException while it, or the stream until now, is captured into a graph
    */
   public void useStream(long stream) {
-    group.requireOpen();
+    group.calls().requireOpen();
     if (stream != device.stream()) {
-      group.call(() -> device.useStream(stream));
+      group.calls().call(() -> device.useStream(stream));
     }
   }
 
   /** Goes back to the replica's own stream, as {@link #useStream}. */
   public void useOwnStream() {
-    group.call(device::useOwnStream);
+    group.calls().call(device::useOwnStream);
   }
 
   /**
    * A row-major tensor that owns its memory; the contents are undefined.
    *
    * @throws IllegalArgumentException for a negative dimension or a size beyond 2^63 - 1 bytes
-   * @throws io.github.syncbn4j.device.DeviceMemoryException if the device has not that much memory
+   * @throws DeviceMemoryException if the device has not that much memory
    * @throws IllegalStateException while the replica's stream is captured into a graph
    */
   public DeviceTensor allocate(DType dtype, long... shape) {
     Objects.requireNonNull(dtype, "dtype");
     long bytes = Shapes.elements(shape, dtype) * dtype.bytes();
-    group.requireOpen();
+    group.calls().requireOpen();
     long address = reserve(bytes);
     DeviceTensor tensor =
         new DeviceTensor(this, address, dtype, shape, Shapes.rowMajorStrides(shape), true, null);
@@ -161,7 +163,7 @@ public final class Replica {
           "address 0x%x is not aligned to a %s element (%d bytes)"
               .formatted(address, dtype, dtype.bytes()));
     }
-    group.requireOpen();
+    group.calls().requireOpen();
     if (elements > 0) {
       device.requireReachable(address);
     }
@@ -176,7 +178,7 @@ public final class Replica {
    * @throws IllegalStateException while its stream is captured into a graph
    */
   public void synchronize() {
-    group.call(this::awaitIdle);
+    group.calls().call(this::awaitIdle);
     group.check();
   }
 
@@ -187,7 +189,7 @@ public final class Replica {
    * @see ReplicaGroup#allReduce
    */
   public void allReduce(DeviceTensor tensor) {
-    group.run(this, part(tensor, Collective.SUM));
+    group.collectives().run(this, part(tensor, Collective.SUM));
   }
 
   /**
@@ -197,7 +199,7 @@ public final class Replica {
    */
   public void broadcast(DeviceTensor tensor, int root) {
     group.requireRank(root);
-    group.run(this, part(tensor, root));
+    group.collectives().run(this, part(tensor, root));
   }
 
   /** Its part in a collective over this tensor. */
@@ -239,17 +241,54 @@ public final class Replica {
 
   /** Whether what it enqueues now is captured into a graph instead of run. */
   boolean isCapturing() {
-    return group.isCapturing(this);
+    try {
+      return device.isCapturing();
+    } catch (DeviceException e) {
+      throw group.health().failed(e);
+    }
+  }
+
+  /**
+   * Before memory is given back, which no capture can contain.
+   *
+   * @throws IllegalStateException while the stream is captured into a graph
+   */
+  void requireNoCapture() {
+    boolean capturing = false;
+    try {
+      capturing = device.isCapturing();
+    } catch (DeviceException e) {
+      group.health().fail(e);
+    }
+    if (capturing) {
+      throw new IllegalStateException(
+          "nothing of %s can be closed while its stream is captured into a graph".formatted(this));
+    }
+  }
+
+  /** Whether what is enqueued has ended, well or not. */
+  boolean isOver() {
+    try {
+      return device.isIdle();
+    } catch (DeviceException e) {
+      return true; // a device that reports an error runs nothing any more
+    }
   }
 
   /**
    * Memory of the device, which {@link #free} gives back.
    *
-   * @throws io.github.syncbn4j.device.DeviceMemoryException if it has not that much, which fails
-   *     nothing, as anything else that it says does
+   * @throws DeviceMemoryException if it has not that much, which fails nothing, as anything else
+   *     that it says does
    */
   long reserve(long bytes) {
-    return group.allocate(this, bytes);
+    try {
+      return device.allocate(bytes);
+    } catch (DeviceMemoryException e) {
+      throw e;
+    } catch (DeviceException e) {
+      throw group.health().failed(e);
+    }
   }
 
   /**
@@ -258,31 +297,35 @@ public final class Replica {
    */
   void free(long address) {
     if (address != 0) {
-      group.settle(this);
+      group.waits().settle(this);
       device.free(address);
     }
   }
 
   void awaitIdle() {
-    group.awaitIdle(this);
+    group.waits().awaitIdle(this);
   }
 
   /** Copies to the device, after everything that is enqueued. */
   void write(long address, Pointer host, long bytes) {
-    group.call(
-        () -> {
-          awaitIdle();
-          device.copyFromHost(address, host, bytes);
-        });
+    group
+        .calls()
+        .call(
+            () -> {
+              awaitIdle();
+              device.copyFromHost(address, host, bytes);
+            });
   }
 
   /** Copies to the host, after everything that is enqueued; also on a group that has failed. */
   void read(Pointer host, long address, long bytes) {
-    group.callEvenIfFailed(
-        () -> {
-          awaitIdle();
-          device.copyToHost(host, address, bytes);
-        });
+    group
+        .calls()
+        .callEvenIfFailed(
+            () -> {
+              awaitIdle();
+              device.copyToHost(host, address, bytes);
+            });
   }
 
   void forget(DeviceTensor tensor) {

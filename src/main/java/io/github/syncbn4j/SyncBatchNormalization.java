@@ -107,11 +107,22 @@ public final class SyncBatchNormalization implements AutoCloseable {
       }
       group.register(this);
       if (memory == null) {
-        group.equalize(members);
+        equalize();
       }
     } catch (RuntimeException | Error e) {
       built.forEach(member -> Cleanup.after(e, member::close));
       throw e;
+    }
+  }
+
+  /** Gives the variables in all processes the values that rank 0 has drawn. */
+  private void equalize() {
+    if (members.size() < group.size()) {
+      for (LayerReplica member : members) {
+        for (DeviceTensor variable : member.variables().values()) {
+          member.replica().broadcast(variable, 0);
+        }
+      }
     }
   }
 
@@ -731,7 +742,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     if (closed) {
       return;
     }
-    group.replicas().forEach(group::requireNoCapture);
+    group.replicas().forEach(Replica::requireNoCapture);
     closed = true;
     long deadline = System.nanoTime() + CLOSE_GRACE_NANOS;
     while (callsUnderWay.get() > 0) {
@@ -743,7 +754,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     }
     group.forget(this);
     List<Runnable> releases = new ArrayList<>();
-    group.replicas().forEach(replica -> releases.add(() -> group.settle(replica)));
+    group.replicas().forEach(replica -> releases.add(() -> group.waits().settle(replica)));
     releases.add(allRanks::close);
     members.forEach(member -> releases.add(member::close));
     Cleanup.runAll(releases);
