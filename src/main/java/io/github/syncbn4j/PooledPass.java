@@ -140,9 +140,9 @@ final class PooledPass {
   /** Where one replica's row has a count for each channel, all have. */
   void makeOneKind() {
     for (PassPart part : parts) {
-      if (part.countsChannels()) {
+      if (part.tensors().countsChannels()) {
         for (PassPart other : parts) {
-          other.countChannels();
+          other.tensors().countChannels();
         }
         return;
       }

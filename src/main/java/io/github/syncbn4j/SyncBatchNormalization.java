@@ -280,10 +280,10 @@ public final class SyncBatchNormalization implements AutoCloseable {
     try {
       PooledPass pooled = pass.require(this, members.size());
       for (int i = 0; i < members.size(); i++) {
-        pooled.part(i).checkRecompute(x.get(i), y.get(i), at(residual, i));
+        pooled.part(i).tensors().checkRecompute(x.get(i), y.get(i), at(residual, i));
       }
       for (int i = 0; i < members.size(); i++) {
-        pooled.part(i).bindValues(x.get(i), y.get(i), at(residual, i));
+        pooled.part(i).tensors().bindValues(x.get(i), y.get(i), at(residual, i));
       }
       pooled.stepRecompute();
     } finally {
@@ -321,7 +321,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     try {
       PooledPass pooled = pass.require(this, members.size());
       for (int i = 0; i < members.size(); i++) {
-        pooled.part(i).bindBackward(dy.get(i), dx.get(i), at(dresidual, i));
+        pooled.part(i).tensors().bindBackward(dy.get(i), dx.get(i), at(dresidual, i));
       }
       pooled.stepBackward();
     } finally {
@@ -407,8 +407,8 @@ public final class SyncBatchNormalization implements AutoCloseable {
     begin();
     try {
       PooledPass pooled = pass.require(this, 1);
-      pooled.part(0).checkRecompute(x, y, residual);
-      pooled.part(0).bindValues(x, y, residual);
+      pooled.part(0).tensors().checkRecompute(x, y, residual);
+      pooled.part(0).tensors().bindValues(x, y, residual);
       pooled.stepRecompute();
     } finally {
       end();
@@ -429,7 +429,7 @@ public final class SyncBatchNormalization implements AutoCloseable {
     begin();
     try {
       PooledPass pooled = pass.require(this, 1);
-      pooled.part(0).bindBackward(dy, dx, dresidual);
+      pooled.part(0).tensors().bindBackward(dy, dx, dresidual);
       pooled.stepBackward();
     } finally {
       end();
