@@ -3,7 +3,6 @@ package io.github.syncbn4j.failures;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.github.syncbn4j.DeviceTensor;
-import io.github.syncbn4j.ForwardPass;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.failures.FailureTable.Seen;
@@ -156,9 +155,9 @@ abstract class OneProcess {
                   if (replica.rank() == faulty) {
                     goWrong(training, replica, failure, othersAreThere);
                   } else if (failure.isDeath()) {
-                    ForwardPass pass = training.first.forward(replica);
-                    othersAreThere.countDown();
-                    training.rest(replica, pass);
+                    training.enqueue(replica);
+                    othersAreThere.countDown(); // they make no call that could fail instead
+                    replica.synchronize();
                   } else {
                     training.step(replica);
                   }

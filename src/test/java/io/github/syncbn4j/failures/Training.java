@@ -81,19 +81,18 @@ final class Training implements AutoCloseable {
 
   /** A step of one replica by its own thread. */
   void step(Replica replica) {
-    ForwardPass a = first.forward(replica);
-    rest(replica, a);
+    enqueue(replica);
+    replica.synchronize();
   }
 
-  /** What comes after the first layer's forward. */
-  void rest(Replica replica, ForwardPass a) {
-    try (a;
+  /** The same without waiting for it. */
+  void enqueue(Replica replica) {
+    try (ForwardPass a = first.forward(replica);
         ForwardPass b = second.forward(replica)) {
       int i = Layer.index(replica);
       second.layer.backward(b, second.y.get(i), second.y.get(i));
       first.layer.backward(a, first.y.get(i), first.y.get(i));
     }
-    replica.synchronize();
   }
 
   /** A step of all replicas by one thread. */
