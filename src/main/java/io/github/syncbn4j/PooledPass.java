@@ -9,8 +9,9 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * The memory and the work of a pass, which serve one {@link ForwardPass} after another. All its
- * parts are of one kind: training or not, with counts per channel or without.
+ * The memory and the work of a pass, which serve one {@link ForwardPass} after another: the order
+ * in which a step's kernels and its exchange are enqueued is here alone. All its parts are of one
+ * kind: training or not, with counts per channel or without.
  */
 final class PooledPass {
   private final SyncBatchNormalization layer;
