@@ -14,9 +14,11 @@
 //            other. Element by element: deterministic.
 // Traffic:   reads x and dy once, writes dx once, around the caches if large; rows once per thread.
 #include "call.h"
+#include "operations.h"
 #include "rows.h"
 #include "table.h"
 #include "transform.h"
+#include "whole.h"
 
 namespace syncbn::cpu {
 namespace {
@@ -95,7 +97,7 @@ struct Table {
 };
 
 template <typename T>
-void run_loops(const syncbn_backward_input_args &args, const Map &map) {
+void run_loops(const syncbn_backward_input_args &args, const Map &map, Tasks &tasks) {
   BackwardTensors<T> tensors;
   tensors.x = args.training || args.relu ? pointer<const T>(args.x) : nullptr;
   tensors.dy = pointer<const T>(args.dy);
@@ -105,22 +107,20 @@ void run_loops(const syncbn_backward_input_args &args, const Map &map) {
   // Lines of dy are in the cache when dx is written over it.
   tensors.stream = args.dx != args.dy &&
                    map.layout.elements() * static_cast<int64_t>(sizeof(T)) >= kStreamBytes / (tensors.x ? 3 : 2);
-  share(args.stream, map.tasks(), [&](Tasks &tasks) {
-    Table<Real<T>> table;
-    for_each_tile(
-        map, tasks, [&](Range channels) { table.make(args, map, channels); },
-        [&](Range rows, Range channels) {
-          for_each_run(map, rows, channels, [&](int64_t begin, int64_t elements, const Walk &walk) {
-            loops_of<T>().gradient(tensors, begin, elements,
-                                   {{table.shift, table.scale, table.offset}, table.slope, table.constant}, walk);
-          });
+  Table<Real<T>> table;
+  for_each_tile(
+      map, tasks, [&](Range channels) { table.make(args, map, channels); },
+      [&](Range rows, Range channels) {
+        for_each_span(map, rows, channels, [&](const Span &span, const Walk &walk) {
+          loops_of<T>().gradient(tensors, span, {{table.shift, table.scale, table.offset}, table.slope, table.constant},
+                                 walk);
         });
-  });
+      });
 }
 
 // With a mask or an adjustment, one element after the other.
 template <typename T>
-void run_single_elements(const syncbn_backward_input_args &args, const Map &map) {
+void run_single_elements(const syncbn_backward_input_args &args, const Map &map, Tasks &tasks) {
   using R = Real<T>;
   const T *x = pointer<const T>(args.x);
   const T *dy = pointer<const T>(args.dy);
@@ -129,56 +129,55 @@ void run_single_elements(const syncbn_backward_input_args &args, const Map &map)
   const R *adjust_bias = pointer<const R>(args.adjust_bias);
   const Mask mask(args);
   const Saved saved(args.saved, args.channels);
-  share(args.stream, map.tasks(), [&](Tasks &tasks) {
-    Factors<R> factors[kTableEntries];
-    Value<R> values[kTableEntries];
-    const auto make = [&](Range channels) {
-      for_channels(args, channels, [&](const Means &means, int64_t first, int count) {
-        for (int64_t channel = first, c = 0; c < count; ++channel, ++c) {
-          const int64_t at = channel - channels.begin;
-          factors[at] = Factors<R>(args, channel, means.g[c], means.g_xhat[c]);
-          values[at] =
-              Value<R>(args, channel, saved.mean[channel], saved.inverse[channel], saved.r[channel], saved.d[channel]);
-        }
-      });
-    };
-    for_each_tile(map, tasks, make, [&](Range rows, Range channels) {
-      for_each_element(map.layout, rows, channels, [&](int64_t outer, int64_t channel, int64_t inner, int64_t index) {
-        const int64_t c = channel - channels.begin;
-        R g = value(dy[index]);
-        if (args.relu && !(values[c](value(x[index]), adjust_scale, adjust_bias, index) > 0)) g = 0;
-        if (adjust_scale) g *= adjust_scale[index];
-        R result = g * factors[c].value.scale;
-        if (args.training && mask.counts(outer, channel, inner)) {
-          result += (value(x[index]) - factors[c].value.shift) * factors[c].slope + factors[c].constant;
-        }
-        dx[index] = element<T>(result);
-      });
+  Factors<R> factors[kTableEntries];
+  Value<R> values[kTableEntries];
+  const auto make = [&](Range channels) {
+    for_channels(args, channels, [&](const Means &means, int64_t first, int count) {
+      for (int64_t channel = first, c = 0; c < count; ++channel, ++c) {
+        const int64_t at = channel - channels.begin;
+        factors[at] = Factors<R>(args, channel, means.g[c], means.g_xhat[c]);
+        values[at] =
+            Value<R>(args, channel, saved.mean[channel], saved.inverse[channel], saved.r[channel], saved.d[channel]);
+      }
+    });
+  };
+  for_each_tile(map, tasks, make, [&](Range rows, Range channels) {
+    for_each_element(map.layout, rows, channels, [&](int64_t outer, int64_t channel, int64_t inner, int64_t index) {
+      const int64_t c = channel - channels.begin;
+      R g = value(dy[index]);
+      if (args.relu && !(values[c](value(x[index]), adjust_scale, adjust_bias, index) > 0)) g = 0;
+      if (adjust_scale) g *= adjust_scale[index];
+      R result = g * factors[c].value.scale;
+      if (args.training && mask.counts(outer, channel, inner)) {
+        result += (value(x[index]) - factors[c].value.shift) * factors[c].slope + factors[c].constant;
+      }
+      dx[index] = element<T>(result);
     });
   });
 }
 
-template <typename T>
-void run(const syncbn_backward_input_args &args) {
-  const Map map(Layout(args.outer, args.channels, args.inner));
-  if (args.mask || args.adjust_scale) {
-    run_single_elements<T>(args, map);
-  } else {
-    run_loops<T>(args, map);
-  }
-  if (args.training) {
-    accept_rows(pointer<const double>(args.rows), syncbn::backward_row_length(args.channels), args.world_size,
-                args.signature, args.control);
-  }
+}  // namespace
+
+void map(const syncbn_backward_input_args &args, const Map &map, Tasks &tasks) {
+  with_element(args.dtype, [&](auto element) {
+    const auto run =
+        args.mask || args.adjust_scale ? run_single_elements<decltype(element)> : run_loops<decltype(element)>;
+    run(args, map, tasks);
+  });
 }
 
-}  // namespace
+void finish(const syncbn_backward_input_args &args) {
+  if (!args.training) return;
+  accept_rows(pointer<const double>(args.rows), backward_row_length(args.channels), args.world_size, args.signature,
+              args.control);
+}
+
 }  // namespace syncbn::cpu
 
 extern "C" int32_t syncbn_cpu_backward_input(const syncbn_backward_input_args *args) {
   using namespace syncbn::cpu;
   if (const int status = syncbn::check(args, thread_error())) return status;
   const DefaultFloatEnvironment environment;
-  with_element(args->dtype, [&](auto element) { run<decltype(element)>(*args); });
+  map(*args);
   return SYNCBN_OK;
 }

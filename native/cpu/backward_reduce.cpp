@@ -15,13 +15,12 @@
 //            float64. With a mask or an adjustment one element after the other, in float64. Deterministic.
 // Tasks:     one lane in one tile of channels.
 // Traffic:   reads x and dy (and relu_mask) once; writes dresidual once, 16 bytes per lane and channel, and rows.
-#include <string.h>
-
 #include "call.h"
 #include "loops.h"
-#include "pool.h"
+#include "operations.h"
 #include "sums.h"
 #include "transform.h"
+#include "whole.h"
 
 namespace syncbn::cpu {
 namespace {
@@ -64,13 +63,17 @@ void sum_lane(const syncbn_backward_reduce_args &args, const Lanes &lanes, Range
   tensors.dresidual = pointer<T>(args.dresidual);
   tensors.relu_mask = pointer<const uint8_t>(args.relu_mask);
   tensors.gate = gate_of(args);
-  for_each_block(lanes, rows, [&](Range block) {
-    const int columns = count * lanes.width() * lanes.super_row;
-    for (int i = 0; i < columns; ++i) sums[i] = products[i] = 0;
-    for_each_matrix(
-        lanes, block, channels, [&](int64_t begin, int64_t stride, int matrix_rows, int matrix_columns, int column) {
-          loops_of<T>().products(tensors, begin, stride, matrix_rows, matrix_columns,
-                                 {shift + column, scale + column, offset + column}, sums + column, products + column);
+  const AffineTable<R> table = {shift, scale, offset};
+  for_each_block(lanes, rows, channels, [&](const Block &block) {
+    const int64_t columns = lanes.columns(channels);
+    for (int64_t i = 0; i < columns; ++i) sums[i] = products[i] = 0;
+    for_each_part(
+        lanes, block, channels,
+        [&](int64_t begin, const Runs &runs) {
+          loops_of<T>().products_of_runs(tensors, begin, runs, table, sums, products);
+        },
+        [&](int64_t begin, const Rows &part, int part_columns) {
+          loops_of<T>().products_of_columns(tensors, begin, part, part_columns, table, sums, products);
         });
     add_columns<T>(lanes, count, sums, sum);
     add_columns<T>(lanes, count, products, product);
@@ -118,33 +121,32 @@ void sum_single_elements(const syncbn_backward_reduce_args &args, const Lanes &l
   });
 }
 
-// Of the sums of the whole share, at `sums`: the gradients, and the row.
+bool single_elements(const syncbn_backward_reduce_args &args) { return args.mask != 0 || args.adjust_scale != 0; }
+
+// Float64 values of a lane.
+int64_t lane_length(const syncbn_backward_reduce_args &args) {
+  return args.channels * (single_elements(args) ? kValues : kPlain);
+}
+
+// Of the sums of the whole share, at `sums`, or null where there are no elements: the gradients, and the row.
 template <typename R>
-void write_results(const syncbn_backward_reduce_args &args, const double *sums) {
+void write_results(const syncbn_backward_reduce_args &args, const double *sums, Range range) {
   const int64_t channels = args.channels;
-  const bool elements = syncbn::has_elements(args.outer, args.inner);
   const Saved saved(args.saved, channels);
   R *gamma_grad = pointer<R>(args.gamma_grad);
   R *beta_grad = pointer<R>(args.beta_grad);
-  double *row = nullptr;
-  if (double *rows = pointer<double>(args.rows)) {
-    const int64_t row_length = syncbn::backward_row_length(channels);
-    memset(rows, 0, static_cast<size_t>(args.world_size * row_length) * sizeof(double));
-    row = rows + args.rank * row_length;
-    row[0] = args.signature;
-    row += syncbn::kBackwardRowHead;
-  }
+  double *row = args.rows ? row_of(args).channels : nullptr;
   // Nothing summed is 0, also where a factor is infinite or NaN; behind a mask that may be any channel.
-  const bool may_be_nothing = !elements || args.mask;
+  const bool may_be_nothing = !sums || args.mask;
   const auto scaled = [may_be_nothing](double sum, double factor) {
     return may_be_nothing && sum == 0 ? 0 : sum * factor;
   };
-  for (int64_t c = 0; c < channels; ++c) {
-    const double sum = elements ? sums[kSum * channels + c] : 0;
-    const double product = elements ? sums[kProduct * channels + c] : 0;
+  for (int64_t c = range.begin; c < range.end; ++c) {
+    const double sum = sums ? sums[kSum * channels + c] : 0;
+    const double product = sums ? sums[kProduct * channels + c] : 0;
     const double sum_xhat = scaled(product, saved.inverse[c]);
-    const double plain = elements && args.adjust_scale ? sums[kPlain * channels + c] : sum;
-    const double bias = elements && args.adjust_scale ? sums[kBias * channels + c] : 0;
+    const double plain = sums && args.adjust_scale ? sums[kPlain * channels + c] : sum;
+    const double bias = sums && args.adjust_scale ? sums[kBias * channels + c] : 0;
     if (row) {
       row[c] = sum;
       row[channels + c] = sum_xhat;
@@ -157,39 +159,48 @@ void write_results(const syncbn_backward_reduce_args &args, const double *sums) 
   }
 }
 
-template <typename T>
-void run(const syncbn_backward_reduce_args &args) {
-  double *workspace = pointer<double>(args.workspace);
-  if (syncbn::has_elements(args.outer, args.inner)) {
-    const Lanes lanes(Layout(args.outer, args.channels, args.inner));
-    const bool single = args.mask || args.adjust_scale;
-    const int64_t length = args.channels * (single ? kValues : kPlain);
-    share(args.stream, lanes.tasks(), [&](Tasks &tasks) {
-      for (int64_t task; (task = tasks.next()) >= 0;) {
-        const Range tile = lanes.channels(task);
-        double *out = workspace + lanes.lane(task) * length + tile.begin;
-        if (single) {
-          sum_single_elements<T>(args, lanes, lanes.rows(task), tile, out);
-        } else {
-          sum_lane<T>(args, lanes, lanes.rows(task), tile, out);
-        }
-      }
-    });
-    // In order, in the first lane's place.
-    for (int64_t lane = 1; lane < lanes.lanes; ++lane) {
-      for (int64_t i = 0; i < length; ++i) workspace[i] += workspace[lane * length + i];
-    }
-  }
-  write_results<Real<T>>(args, workspace);
+}  // namespace
+
+Row row_of(const syncbn_backward_reduce_args &args) {
+  const int64_t length = backward_row_length(args.channels);
+  double *row = pointer<double>(args.rows) + args.rank * length;
+  return {row, row + kBackwardRowHead, length, 2};
 }
 
-}  // namespace
+void sum(const syncbn_backward_reduce_args &args, const Lanes &lanes, int64_t task) {
+  const Range tile = lanes.channels(task);
+  double *out = pointer<double>(args.workspace) + lanes.lane(task) * lane_length(args) + tile.begin;
+  with_element(args.dtype, [&](auto element) {
+    const auto sum_elements =
+        single_elements(args) ? sum_single_elements<decltype(element)> : sum_lane<decltype(element)>;
+    sum_elements(args, lanes, lanes.rows(task), tile, out);
+  });
+}
+
+void write_sums(const syncbn_backward_reduce_args &args, const Lanes *lanes, Range channels) {
+  double *sums = pointer<double>(args.workspace);
+  const int64_t length = lane_length(args);
+  // In order, in the first lane's place.
+  for (int64_t lane = 1; lanes && lane < lanes->lanes; ++lane) {
+    for (int64_t value = 0; value < length; value += args.channels) {
+      double *first = sums + value;
+      for (int64_t c = channels.begin; c < channels.end; ++c) first[c] += first[lane * length + c];
+    }
+  }
+  const auto write = args.dtype == SYNCBN_FLOAT64 ? write_results<double> : write_results<float>;
+  write(args, lanes ? sums : nullptr, channels);
+}
+
+void write_head(const syncbn_backward_reduce_args &args) {
+  if (args.rows) row_of(args).head[0] = args.signature;
+}
+
 }  // namespace syncbn::cpu
 
 extern "C" int32_t syncbn_cpu_backward_reduce(const syncbn_backward_reduce_args *args) {
   using namespace syncbn::cpu;
   if (const int status = syncbn::check(args, thread_error())) return status;
   const DefaultFloatEnvironment environment;
-  with_element(args->dtype, [&](auto element) { run<decltype(element)>(*args); });
+  reduce(*args);
   return SYNCBN_OK;
 }

@@ -79,10 +79,16 @@ inline Float from_bfloat16(Bits bfloat16) {
   return bits_of<Float>(bfloat16 << 16);
 }
 
+// In the high half; what is below is not rounded away yet.
+template <typename Float, typename Bits>
+inline Bits to_high_bfloat16(Float value) {
+  const Bits bits = bits_of<Bits>(value);
+  return bits + 0x7fffu + (bits >> 16 & 1u);
+}
+
 template <typename Float, typename Bits>
 inline Bits to_bfloat16(Float value) {
-  const Bits bits = bits_of<Bits>(value);
-  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  return to_high_bfloat16<Float, Bits>(value) >> 16;
 }
 
 inline float value(float element) { return element; }

@@ -2,8 +2,8 @@
 //
 // The rows of a tensor are cut into lanes, which are summed up on their own and merged in order. A lane is cut into
 // blocks. A block is summed in the tensor's own precision, in columns: where inner is small a column is one [channel,
-// inner] of all rows, where it is large a channel's elements are dealt to kRunColumns columns. The columns of a channel
-// are then added to the lane's float64 sums. Nothing depends on the number of threads or on the instruction set.
+// inner] of all rows, where it is large a channel's run is dealt to kRunColumns columns. The columns of a channel are
+// then added to the lane's float64 sums. Nothing depends on the number of threads or on the instruction set.
 #ifndef SYNCBN_CPU_LANES_H
 #define SYNCBN_CPU_LANES_H
 
@@ -15,24 +15,34 @@ namespace syncbn::cpu {
 
 // Columns that a task works on at once: what its sums and tables take of the thread's stack and first-level cache.
 constexpr int kTileColumns = 2048;
-// A shorter run does not pay for a beginning and an end of its own.
-constexpr int64_t kMinRun = 256;
-constexpr int kRunColumns = 64;
-
-// Rows summed in float32. At most 24 additions follow one another within it (loops.inc), which bounds the relative
-// error of a sum of squares by 2^-19; it is ten times smaller as a rule.
-constexpr int kBlockRows = 128;
-// Additions to a column's sum in a block of runs, the last 8 of those 24.
-constexpr int64_t kBlockChains = 8;
-// Rows that loops.inc sums up before it adds to a column's sum.
+// Runs at least this long are summed on their own: they fill the columns that they are dealt to.
+constexpr int kRunColumns = 16;
+// A run is summed in so many chains of groups of kRunColumns elements, which are then added up as a tree. Of shorter
+// runs than kLongRun so many rows are read at once, and each is a chain.
+constexpr int kChains = 4;
+constexpr int64_t kLongRun = 256;
+// Additions to a chain, or to a column's sum of rows in registers, before it is added to what is in memory.
 constexpr int kChain = 16;
+// Neighbouring runs in a tile: as many elements as are read in one stretch, and few enough channels that there are
+// several tiles to share.
+constexpr int64_t kRunTileElements = 16384;
+constexpr int64_t kMaxRunTile = 64;
+
+// Rows summed in float32. At most kMaxAdditions follow one another within it, and a tree's two or three, which bounds
+// the relative error of a sum of squares by 2^-19; it is ten times smaller as a rule.
+constexpr int64_t kMaxAdditions = 24;
+constexpr int64_t kBlockRows = 128;
+// More columns than stay in registers are read in so many streams at once, each through a part of the lane.
+constexpr int kStreams = 8;
+constexpr int kNarrow = 128;
+
 // Float64 values per channel that a lane may leave in the workspace.
 constexpr int64_t kLaneValues = 4;
 
 constexpr int64_t kMaxLanes = 64;
 // Fewer elements, of a channel or of a task, are not worth the merge of another lane.
 constexpr int64_t kMinLaneChannelElements = 128;
-constexpr int64_t kMinTaskElements = 16384;
+constexpr int64_t kMinTaskElements = 32768;
 // Lanes times channels, so that the workspace of many channels stays small: these are parallel by tiles of columns.
 constexpr int64_t kMaxLaneChannels = 32768;
 
@@ -57,6 +67,13 @@ constexpr int rows_per_super_row(int64_t columns) {
   return rows * columns <= kMaxColumns ? static_cast<int>(rows) : 1;
 }
 
+// Rows of a lane that are summed up together: `rows`, and in each other stream those `gap` rows further on.
+struct Block {
+  Range rows;
+  int streams;  // 1 or kStreams
+  int64_t gap;
+};
+
 // How one tensor is cut; it has elements. A task is one lane in one tile of channels.
 struct Lanes {
   Layout layout;
@@ -64,17 +81,17 @@ struct Lanes {
   int super_row;  // in rows
   Tiles tiles;
   int64_t lanes;       // >= 1
-  int64_t block_rows;  // of a lane
+  int64_t block_rows;  // of a lane, in all streams together
 
   constexpr explicit Lanes(const Layout &layout)
       : layout(layout),
-        runs(layout.inner >= kMinRun),
+        runs(layout.inner >= kRunColumns),
         super_row(runs ? 1 : rows_per_super_row(layout.channels * layout.inner)),
-        tiles(layout, kTileColumns / width()),
+        tiles(layout, runs ? clamp(kRunTileElements / layout.piece, 1, kMaxRunTile) : kTileColumns / layout.inner),
         lanes(clamp(smaller(layout.rows() / divide_up(kMinLaneChannelElements, layout.piece),
                             layout.elements() / tiles.count() / kMinTaskElements),
                     1, smaller(max_lanes(layout.channels), larger(kMaxLanes / tiles.count(), 1)))),
-        block_rows(runs ? larger(kBlockChains / chains(layout.piece), 1) : kBlockRows * super_row) {}
+        block_rows(runs ? run_rows(layout.piece) : kBlockRows * super_row) {}
 
   constexpr int64_t tasks() const { return lanes * tiles.count(); }
   constexpr int64_t lane(int64_t task) const { return task / tiles.count(); }
@@ -84,11 +101,16 @@ struct Lanes {
 
   // The columns of a channel. Those of a tile are [super_row][channels][width].
   constexpr int width() const { return runs ? kRunColumns : static_cast<int>(layout.inner); }
+  // Those of a super-row of a tile.
+  constexpr int64_t columns(Range channels) const { return channels.size() * width() * super_row; }
 
  private:
-  // Additions to a column's sum per row: for each chain, and for what does not fill all columns.
-  static constexpr int64_t chains(int64_t piece) {
-    return divide_up(piece / kRunColumns, kChain) + (piece % kRunColumns != 0);
+  // As many as keep within kMaxAdditions: those in a chain, then one to the columns' sums for each stretch of a run, or
+  // for each kChains rows.
+  static constexpr int64_t run_rows(int64_t piece) {
+    if (piece < kLongRun) return (kMaxAdditions - divide_up(piece, kRunColumns)) * kChains;
+    const int64_t groups = divide_up(piece, kChains * kRunColumns);
+    return larger((kMaxAdditions - smaller(groups, kChain)) / divide_up(groups, kChain), 1);
   }
 };
 

@@ -7,8 +7,9 @@
 
 namespace syncbn::cpu {
 
-// Elements of a channel in a row at most.
+// Elements of a channel in a row at most, and what its pieces are multiples of, but for the last.
 constexpr int64_t kMaxPiece = 4096;
+constexpr int64_t kPieceUnit = 64;
 
 struct Range {
   int64_t begin;
@@ -42,15 +43,15 @@ struct Layout {
   int64_t outer;
   int64_t channels;
   int64_t inner;
-  int64_t piece;   // elements of a channel in a row, but for the last piece of a run
-  int64_t pieces;  // of a run, the `inner` neighbours of a channel
+  int64_t pieces;  // of a run, the `inner` neighbours of a channel; about as long as one another
+  int64_t piece;   // elements of a channel in a row, at most
 
   constexpr Layout(int64_t outer, int64_t channels, int64_t inner)
       : outer(outer),
         channels(channels),
         inner(inner),
-        piece(smaller(inner, kMaxPiece)),
-        pieces(inner == 0 ? 0 : divide_up(inner, piece)) {}
+        pieces(divide_up(inner, kMaxPiece)),
+        piece(pieces > 1 ? kMaxPiece : inner) {}
 
   constexpr int64_t elements() const { return outer * channels * inner; }
   constexpr int64_t rows() const { return outer * pieces; }
@@ -60,13 +61,13 @@ struct Layout {
 
   constexpr int64_t outer_of(int64_t row) const { return row / pieces; }
   // Of each channel's run, what is in this row.
-  constexpr Range run(int64_t row) const { return part_of_size(inner, piece, row % pieces); }
+  constexpr Range run(int64_t row) const { return part(inner, kPieceUnit, pieces, row % pieces); }
   constexpr int64_t index(int64_t outer_index, int64_t channel, int64_t inner_index) const {
     return (outer_index * channels + channel) * inner + inner_index;
   }
 
  private:
-  constexpr int64_t elements_before(int64_t row) const { return row / pieces * inner + row % pieces * piece; }
+  constexpr int64_t elements_before(int64_t row) const { return row / pieces * inner + run(row).begin; }
 };
 
 // Tiles of channels, each worked on at once. Neighbouring runs follow one another in memory, so that a tile is read in

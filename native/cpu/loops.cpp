@@ -11,7 +11,9 @@ const Loops &choose() {
   const char *limit = getenv("SYNCBN_CPU_ISA");
   const bool baseline = limit != nullptr && strcmp(limit, kBaselineLoops.name) == 0;
   const bool avx2 = limit != nullptr && strcmp(limit, kAvx2Loops.name) == 0;
-  if (!baseline && !avx2 && __builtin_cpu_supports("avx512f")) return kAvx512Loops;
+  if (!baseline && !avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) {
+    return kAvx512Loops;
+  }
   if (!baseline && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return kAvx2Loops;
 #endif
   return kBaselineLoops;

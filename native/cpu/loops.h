@@ -73,28 +73,57 @@ struct BackwardTensors {
   bool stream;
 };
 
-// offset, begin: of the elements in the tensors.
+// Rows of columns: row r of stream s begins r * stride + s * gap elements behind the first.
+struct Rows {
+  int64_t stride;
+  int64_t gap;
+  int count;    // of each stream
+  int streams;  // 1 or kStreams
+};
+
+// Runs of neighbouring channels, of one row or of kChains rows.
+struct Runs {
+  int64_t apart;  // from the begin of one to the next's, in elements
+  int64_t gap;    // from row to row
+  int count;
+  int length;
+  int rows;  // 1 or kChains
+};
+
+// Rows of elements that find the same entries in a table.
+struct Span {
+  int64_t begin;
+  int64_t apart;
+  int64_t rows;
+  int64_t elements;  // of a row
+};
+// Rows that share what is loaded of a table.
+constexpr int kSpanRows = 4;
+
+// offset: of the elements in the tensors.
 template <typename T>
 struct ElementLoops {
   using R = Real<T>;
 
-  // sums += sum of (x - shift) and squares += sum of (x - shift)^2 over the rows, per column. Row r is at x + r *
-  // stride.
-  void (*moments)(const T *x, int64_t stride, int rows, int columns, const R *shift, R *sums, R *squares);
+  // sums += sum of (x - shift) and squares += sum of (x - shift)^2 over the rows, per column.
+  void (*moments_of_columns)(const T *x, const Rows &rows, int columns, const R *shift, R *sums, R *squares);
+  // The same with one shift for each run, and kRunColumns sums.
+  void (*moments_of_runs)(const T *x, const Runs &runs, const R *shift, R *sums, R *squares);
 
-  // sums += sum of g and products += sum of g * (x - shift) over the rows, per column.
-  void (*products)(const ReduceTensors<T> &tensors, int64_t offset, int64_t stride, int rows, int columns,
-                   const AffineTable<R> &table, R *sums, R *products);
+  // sums += sum of g and products += sum of g * (x - shift), likewise.
+  void (*products_of_columns)(const ReduceTensors<T> &tensors, int64_t offset, const Rows &rows, int columns,
+                              const AffineTable<R> &table, R *sums, R *products);
+  void (*products_of_runs)(const ReduceTensors<T> &tensors, int64_t offset, const Runs &runs,
+                           const AffineTable<R> &table, R *sums, R *products);
 
   // totals[c] += the sum of columns [c * width, (c + 1) * width).
   void (*fold)(const R *columns, int channels, int width, double *totals);
 
   // y = v + residual, or its positive part. y may be x or residual.
-  void (*normalize)(const ForwardTensors<T> &tensors, int64_t begin, int64_t elements, const AffineTable<R> &table,
-                    const Walk &walk);
+  void (*normalize)(const ForwardTensors<T> &tensors, const Span &span, const AffineTable<R> &table, const Walk &walk);
 
   // dy and dx may be the same.
-  void (*gradient)(const BackwardTensors<T> &tensors, int64_t begin, int64_t elements, const GradientTable<R> &table,
+  void (*gradient)(const BackwardTensors<T> &tensors, const Span &span, const GradientTable<R> &table,
                    const Walk &walk);
 };
 

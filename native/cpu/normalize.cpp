@@ -25,9 +25,11 @@
 #include <cmath>
 
 #include "call.h"
+#include "operations.h"
 #include "rows.h"
 #include "table.h"
 #include "transform.h"
+#include "whole.h"
 
 namespace syncbn::cpu {
 namespace {
@@ -120,7 +122,7 @@ struct Table {
 };
 
 template <typename T>
-void run_loops(const syncbn_normalize_args &args, const Map &map) {
+void run_loops(const syncbn_normalize_args &args, const Map &map, Tasks &tasks) {
   ForwardTensors<T> tensors;
   tensors.x = pointer<const T>(args.x);
   tensors.y = pointer<T>(args.y);
@@ -130,21 +132,19 @@ void run_loops(const syncbn_normalize_args &args, const Map &map) {
   // Lines of x or residual are in the cache when y is written over it.
   tensors.stream = args.x != args.y && args.residual != args.y &&
                    map.layout.elements() * static_cast<int64_t>(sizeof(T)) >= kStreamBytes / (args.residual ? 3 : 2);
-  share(args.stream, map.tasks(), [&](Tasks &tasks) {
-    Table<Real<T>> table;
-    for_each_tile(
-        map, tasks, [&](Range channels) { table.make(args, map, channels); },
-        [&](Range rows, Range channels) {
-          for_each_run(map, rows, channels, [&](int64_t begin, int64_t elements, const Walk &walk) {
-            loops_of<T>().normalize(tensors, begin, elements, {table.shift, table.scale, table.offset}, walk);
-          });
+  Table<Real<T>> table;
+  for_each_tile(
+      map, tasks, [&](Range channels) { table.make(args, map, channels); },
+      [&](Range rows, Range channels) {
+        for_each_span(map, rows, channels, [&](const Span &span, const Walk &walk) {
+          loops_of<T>().normalize(tensors, span, {table.shift, table.scale, table.offset}, walk);
         });
-  });
+      });
 }
 
 // One element after the other.
 template <typename T>
-void run_adjusted(const syncbn_normalize_args &args, const Map &map) {
+void run_adjusted(const syncbn_normalize_args &args, const Map &map, Tasks &tasks) {
   using R = Real<T>;
   const T *x = pointer<const T>(args.x);
   const T *residual = pointer<const T>(args.residual);
@@ -152,22 +152,20 @@ void run_adjusted(const syncbn_normalize_args &args, const Map &map) {
   const R *adjust_bias = pointer<const R>(args.adjust_bias);
   T *y = pointer<T>(args.y);
   uint8_t *relu_mask = pointer<uint8_t>(args.relu_mask);
-  share(args.stream, map.tasks(), [&](Tasks &tasks) {
-    Value<R> values[kTableEntries];
-    const auto make = [&](Range channels) {
-      for_channels<R>(args, channels, [&](const Statistics &s, int64_t first, int count) {
-        for (int c = 0; c < count; ++c) {
-          values[first - channels.begin + c] = Value<R>(args, first + c, s.mean[c], s.inverse[c], s.r[c], s.d[c]);
-        }
-      });
-    };
-    for_each_tile(map, tasks, make, [&](Range rows, Range channels) {
-      for_each_element(map.layout, rows, channels, [&](int64_t, int64_t channel, int64_t, int64_t index) {
-        R v = values[channel - channels.begin](value(x[index]), adjust_scale, adjust_bias, index);
-        if (residual) v += value(residual[index]);
-        if (args.relu && relu_mask) relu_mask[index] = v > 0;
-        y[index] = element<T>(args.relu && v <= 0 ? 0 : v);
-      });
+  Value<R> values[kTableEntries];
+  const auto make = [&](Range channels) {
+    for_channels<R>(args, channels, [&](const Statistics &s, int64_t first, int count) {
+      for (int c = 0; c < count; ++c) {
+        values[first - channels.begin + c] = Value<R>(args, first + c, s.mean[c], s.inverse[c], s.r[c], s.d[c]);
+      }
+    });
+  };
+  for_each_tile(map, tasks, make, [&](Range rows, Range channels) {
+    for_each_element(map.layout, rows, channels, [&](int64_t, int64_t channel, int64_t, int64_t index) {
+      R v = values[channel - channels.begin](value(x[index]), adjust_scale, adjust_bias, index);
+      if (residual) v += value(residual[index]);
+      if (args.relu && relu_mask) relu_mask[index] = v > 0;
+      y[index] = element<T>(args.relu && v <= 0 ? 0 : v);
     });
   });
 }
@@ -227,28 +225,31 @@ void write_results(const syncbn_normalize_args &args, bool accepted) {
   if (changed.load(std::memory_order_relaxed) && updates) ++*updates;
 }
 
-template <typename T>
-void run(const syncbn_normalize_args &args) {
-  const Map map(Layout(args.outer, args.channels, args.inner));
-  if (args.adjust_scale) {
-    run_adjusted<T>(args, map);
-  } else {
-    run_loops<T>(args, map);
-  }
-  if (args.statistics == SYNCBN_SAVED) return;
-  const int64_t row_length = syncbn::forward_row_length(args.channels, args.channel_counts != 0);
-  const bool accepted = args.statistics == SYNCBN_BATCH && accept_rows(pointer<const double>(args.rows), row_length,
-                                                                       args.world_size, args.signature, args.control);
-  if (args.saved || accepted) write_results<Real<T>>(args, accepted);
+}  // namespace
+
+void map(const syncbn_normalize_args &args, const Map &map, Tasks &tasks) {
+  with_element(args.dtype, [&](auto element) {
+    const auto run = args.adjust_scale ? run_adjusted<decltype(element)> : run_loops<decltype(element)>;
+    run(args, map, tasks);
+  });
 }
 
-}  // namespace
+void finish(const syncbn_normalize_args &args) {
+  if (args.statistics == SYNCBN_SAVED) return;
+  const int64_t row_length = forward_row_length(args.channels, args.channel_counts != 0);
+  const bool accepted = args.statistics == SYNCBN_BATCH && accept_rows(pointer<const double>(args.rows), row_length,
+                                                                       args.world_size, args.signature, args.control);
+  if (!args.saved && !accepted) return;
+  const auto write = args.dtype == SYNCBN_FLOAT64 ? write_results<double> : write_results<float>;
+  write(args, accepted);
+}
+
 }  // namespace syncbn::cpu
 
 extern "C" int32_t syncbn_cpu_normalize(const syncbn_normalize_args *args) {
   using namespace syncbn::cpu;
   if (const int status = syncbn::check(args, thread_error())) return status;
   const DefaultFloatEnvironment environment;
-  with_element(args->dtype, [&](auto element) { run<decltype(element)>(*args); });
+  map(*args);
   return SYNCBN_OK;
 }

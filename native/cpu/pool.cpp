@@ -12,12 +12,6 @@ constexpr int kSpins = 1000;
 
 uint64_t generation(uint64_t state) { return state >> 32; }
 
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 }  // namespace
 
 Pool::Pool(int threads) {

@@ -17,20 +17,28 @@
 
 namespace syncbn::cpu {
 
-// Hands out 0 .. count - 1, each once, in increasing order to each thread.
+// What a thread does that waits for another for less than a microsecond or so.
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// Hands out begin .. end - 1, each once, in increasing order to each thread.
 class Tasks {
  public:
-  explicit Tasks(int64_t count) : count_(count) {}
+  explicit Tasks(int64_t end) : Tasks(0, end) {}
+  Tasks(int64_t begin, int64_t end) : end_(end), next_(begin) {}
 
   // The next task, or -1.
   int64_t next() {
     const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-    return task < count_ ? task : -1;
+    return task < end_ ? task : -1;
   }
 
  private:
-  const int64_t count_;
-  std::atomic<int64_t> next_{0};
+  const int64_t end_;
+  std::atomic<int64_t> next_;
 };
 
 class Pool {

@@ -13,14 +13,13 @@
 //            rows.
 // Range:     |x - mean| below 1e18, float64 1e150; beyond, squares overflow and M2 becomes inf. Right for any shape,
 //            designed for 64 elements or more per channel.
-#include <string.h>
-
 #include "call.h"
 #include "loops.h"
 #include "merge.h"
-#include "pool.h"
+#include "operations.h"
 #include "sums.h"
 #include "transform.h"
+#include "whole.h"
 
 namespace syncbn::cpu {
 namespace {
@@ -53,18 +52,18 @@ class Summer {
     if (run.size() >= kSample) return;
     // Elements of a channel are far apart: rows are summed as they come.
     const int64_t sample_rows = divide_up(kSample, layout.inner) * lanes_.super_row;
-    const Range sample = {rows.begin, smaller(rows.begin + sample_rows, rows.end)};
+    const Block sample = {{rows.begin, smaller(rows.begin + sample_rows, rows.end)}, 1, 0};
     add(sample);
-    for (int c = 0; c < count_; ++c) mean[c] += sum_[c] / static_cast<double>(layout.elements(sample));
+    for (int c = 0; c < count_; ++c) mean[c] += sum_[c] / elements(lanes_, sample);
   }
 
   // Merges a block's elements into mean and m2, those of `before` elements.
-  void add_block(Range rows, double before, double *mean, double *m2) {
+  void add_block(const Block &block, double before, double *mean, double *m2) {
     for (int c = 0; c < count_; ++c) shift_[c] = static_cast<Real<T>>(mean[c]);
-    add(rows);
-    const double elements = static_cast<double>(lanes_.layout.elements(rows));
-    const Merge merge(before, elements);
-    const double each = 1 / elements;
+    add(block);
+    const double added = elements(lanes_, block);
+    const Merge merge(before, added);
+    const double each = 1 / added;
     for (int c = 0; c < count_; ++c) {
       // Never so negative that M2 becomes negative: the shift is the mean of 8 of at most 2^17 elements, so that at
       // least 2^-15 of the first block's squares is M2, more than what rounding takes; and later blocks add the square
@@ -77,15 +76,18 @@ class Summer {
 
  private:
   // The sums of x - shift and of its square, of each channel.
-  void add(Range rows) {
+  void add(const Block &block) {
     spread_to_sums(lanes_, count_, shift_);
-    const int columns = count_ * lanes_.width() * lanes_.super_row;
-    for (int i = 0; i < columns; ++i) sums_[i] = squares_[i] = 0;
-    for_each_matrix(lanes_, rows, channels_,
-                    [this](int64_t offset, int64_t stride, int matrix_rows, int columns, int column) {
-                      loops_of<T>().moments(x_ + offset, stride, matrix_rows, columns, shift_ + column, sums_ + column,
-                                            squares_ + column);
-                    });
+    const int64_t columns = lanes_.columns(channels_);
+    for (int64_t i = 0; i < columns; ++i) sums_[i] = squares_[i] = 0;
+    for_each_part(
+        lanes_, block, channels_,
+        [this](int64_t offset, const Runs &runs) {
+          loops_of<T>().moments_of_runs(x_ + offset, runs, shift_, sums_, squares_);
+        },
+        [this](int64_t offset, const Rows &rows, int columns) {
+          loops_of<T>().moments_of_columns(x_ + offset, rows, columns, shift_, sums_, squares_);
+        });
     for (int c = 0; c < count_; ++c) sum_[c] = square_[c] = 0;
     add_columns<T>(lanes_, count_, sums_, sum_);
     add_columns<T>(lanes_, count_, squares_, square_);
@@ -111,9 +113,10 @@ void sum_lane(const Lanes &lanes, Range rows, Range channels, const T *x, const 
     out.count[c] = static_cast<double>(lanes.layout.elements(rows));
     out.m2[c] = 0;
   }
-  for_each_block(lanes, rows, [&](Range block) {
-    const Range before = {rows.begin, block.begin};
-    summer.add_block(block, static_cast<double>(lanes.layout.elements(before)), out.mean, out.m2);
+  double before = 0;
+  for_each_block(lanes, rows, channels, [&](const Block &block) {
+    summer.add_block(block, before, out.mean, out.m2);
+    before += elements(lanes, block);
   });
 }
 
@@ -126,7 +129,8 @@ void sum_masked_lane(const Lanes &lanes, Range rows, Range channels, const T *x,
   double mean[kTileColumns];
   double m2[kTileColumns];
   for (int64_t c = 0; c < channels.size(); ++c) out.count[c] = out.mean[c] = out.m2[c] = 0;
-  for_each_block(lanes, rows, [&](Range block) {
+  for (int64_t begin = rows.begin; begin < rows.end; begin += lanes.block_rows) {
+    const Range block = {begin, smaller(begin + lanes.block_rows, rows.end)};
     for (int64_t c = 0; c < channels.size(); ++c) {
       shift[c] = out.mean[c];
       count[c] = mean[c] = m2[c] = 0;
@@ -147,60 +151,65 @@ void sum_masked_lane(const Lanes &lanes, Range rows, Range channels, const T *x,
       mean[c] = shift[c] + mean[c] / count[c];
     }
     merge(out, {count, mean, m2}, channels.size(), channels.size());
-  });
+  }
 }
 
-template <typename T>
-void run(const syncbn_stats_args &args, double *row) {
-  const Layout layout(args.outer, args.channels, args.inner);
-  const Lanes lanes(layout);
-  const int64_t channels = layout.channels;
-  const Mask mask(args);
-  double *workspace = pointer<double>(args.workspace);
-  const auto lane_moments = [&](int64_t lane, int64_t channel) {
-    double *count = workspace + lane * kValues * channels + channel;
-    return MomentsOf<double>{count, count + channels, count + 2 * channels};
-  };
-  share(args.stream, lanes.tasks(), [&](Tasks &tasks) {
-    for (int64_t task; (task = tasks.next()) >= 0;) {
-      const Range tile = lanes.channels(task);
-      const MomentsOf<double> out = lane_moments(lanes.lane(task), tile.begin);
-      if (args.mask) {
-        sum_masked_lane(lanes, lanes.rows(task), tile, pointer<const T>(args.x), mask, out);
-      } else {
-        sum_lane(lanes, lanes.rows(task), tile, pointer<const T>(args.x), out);
-      }
-    }
-  });
-
-  const MomentsOf<double> all = lane_moments(0, 0);
-  for (int64_t lane = 1; lane < lanes.lanes; ++lane) {
-    const MomentsOf<double> other = lane_moments(lane, 0);
-    merge(all, {other.count, other.mean, other.m2}, args.mask ? channels : 1, channels);
-  }
-  row[1] = args.channel_counts ? 0 : all.count[0];
-  row += syncbn::kForwardRowHead;
-  const size_t bytes = static_cast<size_t>(channels) * sizeof(double);
-  memcpy(row, all.mean, bytes);
-  memcpy(row + channels, all.m2, bytes);
-  for (int64_t c = 0; args.channel_counts && c < channels; ++c) row[2 * channels + c] = all.count[args.mask ? c : 0];
+// What a lane left in the workspace, from this channel on.
+MomentsOf<double> lane_moments(const syncbn_stats_args &args, int64_t lane, int64_t channel) {
+  double *count = pointer<double>(args.workspace) + lane * kValues * args.channels + channel;
+  return {count, count + args.channels, count + 2 * args.channels};
 }
 
 }  // namespace
+
+Row row_of(const syncbn_stats_args &args) {
+  const int64_t length = forward_row_length(args.channels, args.channel_counts != 0);
+  double *row = pointer<double>(args.rows) + args.rank * length;
+  return {row, row + kForwardRowHead, length, args.channel_counts ? 3 : 2};
+}
+
+void sum(const syncbn_stats_args &args, const Lanes &lanes, int64_t task) {
+  const Range tile = lanes.channels(task);
+  const MomentsOf<double> out = lane_moments(args, lanes.lane(task), tile.begin);
+  with_element(args.dtype, [&](auto element) {
+    using T = decltype(element);
+    const T *x = pointer<const T>(args.x);
+    if (args.mask) {
+      sum_masked_lane(lanes, lanes.rows(task), tile, x, Mask(args), out);
+    } else {
+      sum_lane(lanes, lanes.rows(task), tile, x, out);
+    }
+  });
+}
+
+void write_sums(const syncbn_stats_args &args, const Lanes *lanes, Range channels) {
+  const MomentsOf<double> all = lane_moments(args, 0, channels.begin);
+  for (int64_t lane = 1; lanes && lane < lanes->lanes; ++lane) {
+    const MomentsOf<double> other = lane_moments(args, lane, channels.begin);
+    merge(all, {other.count, other.mean, other.m2}, args.mask ? channels.size() : 1, channels.size());
+  }
+  double *row = row_of(args).channels;
+  for (int64_t i = 0; i < channels.size(); ++i) {
+    const int64_t c = channels.begin + i;
+    row[c] = lanes ? all.mean[i] : 0;
+    row[args.channels + c] = lanes ? all.m2[i] : 0;
+    if (args.channel_counts) row[2 * args.channels + c] = lanes ? all.count[args.mask ? i : 0] : 0;
+  }
+}
+
+void write_head(const syncbn_stats_args &args) {
+  double *head = row_of(args).head;
+  head[0] = args.signature;
+  const bool one_count = has_elements(args.outer, args.inner) && !args.channel_counts;
+  head[1] = one_count ? lane_moments(args, 0, 0).count[0] : 0;
+}
+
 }  // namespace syncbn::cpu
 
 extern "C" int32_t syncbn_cpu_stats(const syncbn_stats_args *args) {
   using namespace syncbn::cpu;
   if (const int status = syncbn::check(args, thread_error())) return status;
   const DefaultFloatEnvironment environment;
-
-  const int64_t row_length = syncbn::forward_row_length(args->channels, args->channel_counts != 0);
-  double *rows = pointer<double>(args->rows);
-  memset(rows, 0, static_cast<size_t>(args->world_size * row_length) * sizeof(double));
-  double *row = rows + args->rank * row_length;
-  row[0] = args->signature;
-  if (syncbn::has_elements(args->outer, args->inner)) {
-    with_element(args->dtype, [&](auto element) { run<decltype(element)>(*args, row); });
-  }
+  reduce(*args);
   return SYNCBN_OK;
 }

@@ -9,45 +9,60 @@
 
 namespace syncbn::cpu {
 
-// Calls sum(offset, stride, rows, columns, column) for matrices that together have every element of these rows and
-// channels: row r of one is at element offset + r * stride, and its first column adds to the tile's column `column`.
-template <typename Sum>
-void for_each_matrix(const Lanes &lanes, Range rows, Range channels, const Sum &sum) {
+// Calls runs(offset, Runs) or columns(offset, Rows, columns) for parts that together have every element of these
+// channels in a block. offset: of the part's first element. Column i of either adds to the tile's column i.
+template <typename OfRuns, typename OfColumns>
+void for_each_part(const Lanes &lanes, const Block &block, Range channels, const OfRuns &runs,
+                   const OfColumns &columns) {
   const Layout &layout = lanes.layout;
   if (lanes.runs) {
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const int64_t gap = layout.channels * layout.inner;
+    for (int64_t row = block.rows.begin; row < block.rows.end;) {
       const Range run = layout.run(row);
-      const int whole = static_cast<int>(run.size() / kRunColumns);
-      const int rest = static_cast<int>(run.size() % kRunColumns);
-      int column = 0;
-      for (int64_t channel = channels.begin; channel < channels.end; ++channel, column += kRunColumns) {
-        const int64_t offset = layout.index(layout.outer_of(row), channel, run.begin);
-        if (whole > 0) sum(offset, kRunColumns, whole, kRunColumns, column);
-        if (rest > 0) sum(offset + whole * kRunColumns, 0, 1, rest, column);
-      }
+      const int rows = run.size() < kLongRun && block.rows.end - row >= kChains ? kChains : 1;
+      runs(layout.index(layout.outer_of(row), channels.begin, run.begin),
+           Runs{layout.inner, gap, static_cast<int>(channels.size()), static_cast<int>(run.size()), rows});
+      row += rows;
     }
     return;
   }
-  const int columns = static_cast<int>(channels.size() * layout.inner);
-  const int64_t stride = layout.channels * layout.inner * lanes.super_row;
-  const int64_t offset = layout.index(rows.begin, channels.begin, 0);
-  const int whole = static_cast<int>(rows.size() / lanes.super_row);
-  const int rest = static_cast<int>(rows.size() % lanes.super_row);
-  if (whole > 0) sum(offset, stride, whole, columns * lanes.super_row, 0);
-  if (rest > 0) sum(offset + whole * stride, 0, 1, columns * rest, 0);
+  const int64_t row = layout.channels * layout.inner;
+  const int width = static_cast<int>(channels.size() * layout.inner);
+  const int64_t offset = layout.index(block.rows.begin, channels.begin, 0);
+  const int64_t stride = row * lanes.super_row;
+  const int whole = static_cast<int>(block.rows.size() / lanes.super_row);
+  const int rest = static_cast<int>(block.rows.size() % lanes.super_row);
+  if (whole > 0) columns(offset, Rows{stride, block.gap * row, whole, block.streams}, width * lanes.super_row);
+  if (rest > 0) columns(offset + whole * stride, Rows{0, 0, 1, 1}, width * rest);
 }
 
-// The blocks of a lane, in order.
-template <typename Block>
-void for_each_block(const Lanes &lanes, Range rows, const Block &block) {
-  for (int64_t begin = rows.begin; begin < rows.end; begin += lanes.block_rows) {
-    block(Range{begin, smaller(begin + lanes.block_rows, rows.end)});
+// Calls each(Block) for the blocks of a lane in a tile, in order.
+template <typename Each>
+void for_each_block(const Lanes &lanes, Range rows, Range channels, const Each &each) {
+  int64_t begin = rows.begin;
+  if (!lanes.runs && lanes.columns(channels) > kNarrow) {
+    const int64_t unit = lanes.super_row;
+    const int64_t stream = rows.size() / (unit * kStreams) * unit;
+    const int64_t step = lanes.block_rows / kStreams;
+    for (int64_t row = 0; row < stream; row += step) {
+      each(Block{{begin + row, begin + smaller(row + step, stream)}, kStreams, stream});
+    }
+    begin += stream * kStreams;
+  }
+  for (; begin < rows.end; begin += lanes.block_rows) {
+    each(Block{{begin, smaller(begin + lanes.block_rows, rows.end)}, 1, 0});
   }
 }
 
-// Gives every column of a tile's sums the value of its channel: `values` begins with one per channel.
+// The elements of a channel in a block.
+inline double elements(const Lanes &lanes, const Block &block) {
+  return static_cast<double>(lanes.layout.elements(block.rows) * block.streams);
+}
+
+// Of a tile's factors, one per channel, makes what the loops take: one per run, or one per column of a super-row.
 template <typename R>
 void spread_to_sums(const Lanes &lanes, int channels, R *values) {
+  if (lanes.runs) return;
   spread(values, channels, lanes.width());
   const int columns = channels * lanes.width();
   for (int i = columns; i < columns * lanes.super_row; ++i) values[i] = values[i - columns];

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "layout.h"
+#include "lanes.h"
 #include "loops.h"
 #include "pool.h"
 
@@ -13,6 +13,9 @@ namespace syncbn::cpu {
 // Room for one factor of a tile's channels.
 constexpr int kTableEntries = 2048;
 constexpr int kTableRoom = kTableEntries + kTableOverlap;
+
+// Entries of a table that much of the first-level cache goes to: rows share what is loaded of it.
+constexpr int kLargeTable = 1024;
 
 // Below this, a table is repeated, so that a run over it is long.
 constexpr int kMinPeriod = 512;
@@ -29,10 +32,11 @@ struct Map {
   Tiles tiles;
   int64_t parts;  // of the rows
 
-  constexpr explicit Map(const Layout &layout)
+  // max_channels: of a tile.
+  constexpr explicit Map(const Layout &layout, int64_t max_channels = kTableEntries)
       : layout(layout),
         width(static_cast<int>(clamp(layout.inner, 1, kTableOverlap))),
-        tiles(layout, kTableEntries / width),
+        tiles(layout, smaller(max_channels, kTableEntries / width)),
         parts(clamp(layout.elements() / tiles.count() / kTaskElements, 1, larger(layout.rows(), 1))) {}
 
   constexpr int64_t tasks() const { return layout.rows() == 0 ? 0 : tiles.count() * parts; }
@@ -66,20 +70,25 @@ void for_each_tile(const Map &map, Tasks &tasks, const Make &make, const Run &ru
   }
 }
 
-// Calls run(begin, elements, walk) for each contiguous run of elements in a task.
+// Calls run(span, walk) for spans that together have every element of a task.
 template <typename Run>
-void for_each_run(const Map &map, Range rows, Range channels, const Run &run) {
+void for_each_span(const Map &map, Range rows, Range channels, const Run &run) {
   const Layout &layout = map.layout;
-  const Walk walk = {table_period(static_cast<int>(channels.size()) * map.width),
-                     map.width < kTableOverlap ? 0 : layout.inner};
-  if (layout.pieces == 1 && channels.size() == layout.channels) {
-    const int64_t row = layout.channels * layout.inner;
-    run(rows.begin * row, rows.size() * row, walk);
-    return;
-  }
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const Range inner = layout.run(row);
-    run(layout.index(layout.outer_of(row), channels.begin, inner.begin), channels.size() * inner.size(), walk);
+  const int entries = static_cast<int>(channels.size()) * map.width;
+  const Walk walk = {table_period(entries), map.width < kTableOverlap ? 0 : layout.inner};
+  const int64_t row = layout.channels * layout.inner;
+  // Long runs need little of a table at a time, and a small one stays in the cache.
+  const bool large = layout.inner < kLongRun && entries >= kLargeTable;
+  if (layout.pieces == 1 && large) {
+    run(Span{layout.index(rows.begin, channels.begin, 0), row, rows.size(), channels.size() * layout.inner}, walk);
+  } else if (layout.pieces == 1 && channels.size() == layout.channels) {
+    run(Span{rows.begin * row, 0, 1, rows.size() * row}, walk);
+  } else {
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+      const Range inner = layout.run(i);
+      const int64_t begin = layout.index(layout.outer_of(i), channels.begin, inner.begin);
+      run(Span{begin, 0, 1, channels.size() * inner.size()}, walk);
+    }
   }
 }
 

@@ -258,6 +258,11 @@ int32_t syncbn_cpu_normalize(const syncbn_normalize_args *args);
 int32_t syncbn_cpu_backward_reduce(const syncbn_backward_reduce_args *args);
 int32_t syncbn_cpu_backward_input(const syncbn_backward_input_args *args);
 int32_t syncbn_cpu_copy(const syncbn_copy_args *args);
+// A whole direction of a training step, of all replicas of one process: the first operation of each, the exchange of
+// their rows, the second operation of each; the same bits. Of replica r, the addresses of its two argument structs are
+// at [r]; its rank is r, world_size is replicas, both have one rows, and all share one pool.
+int32_t syncbn_cpu_forward(int32_t replicas, const syncbn_address *stats, const syncbn_address *normalize);
+int32_t syncbn_cpu_backward(int32_t replicas, const syncbn_address *reduce, const syncbn_address *input);
 
 // The same for the current CUDA device: kernels are enqueued on args->stream, which must belong to it.
 int32_t syncbn_cuda_abi_version(void);

@@ -12,8 +12,9 @@
 namespace backend {
 
 const char *const kName = "cpu";
-// At most 16 additions within a chain and 8 chains or 3 levels of a tree (lanes.h), one subtraction, one product.
-const int kRoundings = 26;
+// At most kMaxAdditions (24) one after the other and 2 levels of a tree, or fewer and 3 levels (lanes.h), one
+// subtraction, one product.
+const int kRoundings = 28;
 const int64_t kMaxElements = 40000;
 const int kSweepStride = 1;
 

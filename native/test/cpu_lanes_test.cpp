@@ -47,27 +47,43 @@ void check_sums(const Layout &layout) {
   std::vector<int> visits(static_cast<size_t>(layout.elements()));
   for (int64_t task = 0; task < lanes.tasks(); ++task) {
     const Range channels = lanes.channels(task);
-    const int columns = static_cast<int>(channels.size()) * lanes.width();
-    CHECK(columns * lanes.super_row <= kTileColumns, "%d columns, super-rows of %d", columns, lanes.super_row);
+    CHECK(lanes.columns(channels) <= kTileColumns, "%lld columns, super-rows of %d",
+          static_cast<long long>(lanes.columns(channels)), lanes.super_row);
+    const int64_t repeat = channels.size() * lanes.width();
+    int64_t in_part = 0;
+    const auto visit = [&](int64_t index, int64_t column) {
+      const int64_t channel = index / layout.inner % layout.channels;
+      CHECK(column % repeat / lanes.width() == channel - channels.begin,
+            "element %lld of channel %lld is in column %lld", static_cast<long long>(index),
+            static_cast<long long>(channel), static_cast<long long>(column));
+      ++visits[static_cast<size_t>(index)];
+      ++in_part;
+    };
     int64_t in_task = 0;
-    for_each_block(lanes, lanes.rows(task), [&](Range block) {
-      int64_t in_block = 0;
-      for_each_matrix(lanes, block, channels, [&](int64_t offset, int64_t stride, int rows, int count, int column) {
-        for (int row = 0; row < rows; ++row) {
-          for (int i = 0; i < count; ++i) {
-            const int64_t index = offset + row * stride + i;
-            const int64_t channel = index / layout.inner % layout.channels;
-            CHECK((column + i) % columns / lanes.width() == channel - channels.begin,
-                  "element %lld of channel %lld is in column %d", static_cast<long long>(index),
-                  static_cast<long long>(channel), column + i);
-            ++visits[static_cast<size_t>(index)];
-            ++in_block;
-          }
-        }
-      });
-      CHECK(in_block == layout.elements(block) * channels.size(), "a block has %lld elements",
-            static_cast<long long>(in_block));
-      in_task += in_block;
+    for_each_block(lanes, lanes.rows(task), channels, [&](const Block &block) {
+      in_part = 0;
+      for_each_part(
+          lanes, block, channels,
+          [&](int64_t offset, const Runs &runs) {
+            CHECK(runs.length >= kRunColumns, "a run of %d", runs.length);
+            for (int64_t row = 0; row < runs.rows; ++row) {
+              for (int64_t run = 0; run < runs.count; ++run) {
+                for (int64_t i = 0; i < runs.length; ++i) {
+                  visit(offset + row * runs.gap + run * runs.apart + i, run * kRunColumns);
+                }
+              }
+            }
+          },
+          [&](int64_t offset, const Rows &rows, int columns) {
+            for (int64_t stream = 0; stream < rows.streams; ++stream) {
+              for (int64_t row = 0; row < rows.count; ++row) {
+                for (int64_t i = 0; i < columns; ++i) visit(offset + stream * rows.gap + row * rows.stride + i, i);
+              }
+            }
+          });
+      CHECK(static_cast<double>(in_part) == elements(lanes, block) * static_cast<double>(channels.size()),
+            "a block has %lld elements", static_cast<long long>(in_part));
+      in_task += in_part;
     });
     CHECK(in_task == layout.elements(lanes.rows(task)) * channels.size(), "a task has %lld elements",
           static_cast<long long>(in_task));
@@ -82,15 +98,18 @@ void check_map(const Layout &layout) {
   for (int64_t task = 0; task < map.tasks(); ++task) {
     const Range channels = map.channels(task);
     const int64_t entries = channels.size() * map.width;
-    for_each_run(map, map.rows(task), channels, [&](int64_t begin, int64_t elements, const Walk &walk) {
+    for_each_span(map, map.rows(task), channels, [&](const Span &span, const Walk &walk) {
       CHECK(walk.period % entries == 0 && walk.period >= kTableOverlap && walk.period + kTableOverlap <= kTableRoom,
             "a period of %d for %lld entries", walk.period, static_cast<long long>(entries));
-      for (int64_t i = 0; i < elements; ++i) {
-        const int64_t entry = (walk.inner == 0 ? i : i / walk.inner * kTableOverlap) % walk.period % entries;
-        const int64_t channel = (begin + i) / layout.inner % layout.channels;
-        CHECK(entry / map.width == channel - channels.begin, "element %lld of channel %lld takes entry %lld",
-              static_cast<long long>(begin + i), static_cast<long long>(channel), static_cast<long long>(entry));
-        ++visits[static_cast<size_t>(begin + i)];
+      for (int64_t row = 0; row < span.rows; ++row) {
+        for (int64_t i = 0; i < span.elements; ++i) {
+          const int64_t index = span.begin + row * span.apart + i;
+          const int64_t entry = (walk.inner == 0 ? i : i / walk.inner * kTableOverlap) % walk.period % entries;
+          const int64_t channel = index / layout.inner % layout.channels;
+          CHECK(entry / map.width == channel - channels.begin, "element %lld of channel %lld takes entry %lld",
+                static_cast<long long>(index), static_cast<long long>(channel), static_cast<long long>(entry));
+          ++visits[static_cast<size_t>(index)];
+        }
       }
     });
     for_each_element(layout, map.rows(task), channels, [&](int64_t outer, int64_t channel, int64_t inner, int64_t i) {
