@@ -3,7 +3,12 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceGroup;
+import io.github.syncbn4j.device.Halves;
 import io.github.syncbn4j.device.Rows;
+import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
+import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_normalize_args;
+import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import io.github.syncbn4j.job.Call;
 import java.util.List;
 
@@ -97,6 +102,22 @@ final class GroupCalls {
     if (devices.size() > 1) {
       devices.exchange(rows);
     }
+  }
+
+  /** Whether a direction of these replicas of one thread is one call; see {@link DeviceGroup}. */
+  boolean joins(int ofReplicas) {
+    return devices.joins(ofReplicas);
+  }
+
+  /** Within a step: both halves of its forward, and the exchange between them. */
+  void forward(Halves<syncbn_stats_args, syncbn_normalize_args> halves, Rows[] rows) {
+    devices.forward(halves, rows);
+  }
+
+  /** Within a step: the same of its backward. */
+  void backward(
+      Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves, Rows[] rows) {
+    devices.backward(halves, rows);
   }
 
   /**

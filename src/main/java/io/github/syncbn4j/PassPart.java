@@ -223,6 +223,14 @@ final class PassPart {
     device.stats(stats);
   }
 
+  syncbn_stats_args statsArgs() {
+    return stats;
+  }
+
+  syncbn_normalize_args normalizeArgs() {
+    return normalize;
+  }
+
   /**
    * Says that its row comes to an exchange. A graph's replays say nothing: that they are the same
    * on all replicas is the caller's.
@@ -245,16 +253,25 @@ final class PassPart {
   }
 
   void normalize() {
-    device.normalize(
-        normalize
-            .outer(tensors.layout().outer())
-            .inner(tensors.layout().inner())
-            .x(tensors.x.address())
-            .y(tensors.y.address())
-            .residual(tensors.residual.address())
-            .relu_mask(tensors.reluMask.address())
-            .adjust_scale(tensors.adjustScale.address())
-            .adjust_bias(tensors.adjustBias.address()));
+    bindNormalize();
+    device.normalize(normalize);
+    endForward();
+  }
+
+  void bindNormalize() {
+    normalize
+        .outer(tensors.layout().outer())
+        .inner(tensors.layout().inner())
+        .x(tensors.x.address())
+        .y(tensors.y.address())
+        .residual(tensors.residual.address())
+        .relu_mask(tensors.reluMask.address())
+        .adjust_scale(tensors.adjustScale.address())
+        .adjust_bias(tensors.adjustBias.address());
+  }
+
+  /** Once y is computed. */
+  void endForward() {
     tensors.y.store();
   }
 
@@ -303,6 +320,20 @@ final class PassPart {
   void backwardInput() {
     device.backwardInput(input);
     tensors.dx.store();
+  }
+
+  /** Once both halves are done, where they were one call. */
+  void endBackward() {
+    tensors.dresidual.store();
+    tensors.dx.store();
+  }
+
+  syncbn_backward_reduce_args reduceArgs() {
+    return reduce;
+  }
+
+  syncbn_backward_input_args inputArgs() {
+    return input;
   }
 
   void release() {

@@ -3,7 +3,12 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.DeviceException;
+import io.github.syncbn4j.device.Halves;
 import io.github.syncbn4j.device.Rows;
+import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
+import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_normalize_args;
+import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
@@ -18,6 +23,10 @@ final class PooledPass {
   private final List<Replica> replicas;
   private final PassPart[] parts;
   private final Rows[] rows;
+
+  // Null where the two halves of a direction are calls of their own.
+  private final Halves<syncbn_stats_args, syncbn_normalize_args> forwardHalves;
+  private final Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> backwardHalves;
 
   // Made once, so that a step makes nothing.
   private final Runnable forward = this::enqueueForward;
@@ -38,6 +47,20 @@ final class PooledPass {
       Cleanup.after(e, this::release);
       throw e;
     }
+    boolean joined = layer.group().calls().joins(parts.length);
+    List<PassPart> all = List.of(parts);
+    forwardHalves =
+        joined
+            ? new Halves<>(
+                all.stream().map(PassPart::statsArgs).toList(),
+                all.stream().map(PassPart::normalizeArgs).toList())
+            : null;
+    backwardHalves =
+        joined
+            ? new Halves<>(
+                all.stream().map(PassPart::reduceArgs).toList(),
+                all.stream().map(PassPart::inputArgs).toList())
+            : null;
   }
 
   boolean training() {
@@ -79,6 +102,17 @@ final class PooledPass {
     for (PassPart part : parts) {
       part.startForward();
     }
+    if (training() && forwardHalves != null) {
+      for (PassPart part : parts) {
+        part.bindNormalize();
+        part.announce(false);
+      }
+      layer.group().calls().forward(forwardHalves, rows);
+      for (PassPart part : parts) {
+        part.endForward();
+      }
+      return;
+    }
     if (training()) {
       for (PassPart part : parts) {
         part.stats();
@@ -113,6 +147,18 @@ final class PooledPass {
   private void enqueueBackward() {
     for (PassPart part : parts) {
       part.startBackward();
+    }
+    if (training() && backwardHalves != null) {
+      for (PassPart part : parts) {
+        part.announce(true);
+      }
+      layer.group().calls().backward(backwardHalves, rows);
+      for (PassPart part : parts) {
+        part.endBackward();
+      }
+      return;
+    }
+    for (PassPart part : parts) {
       part.backwardReduce();
     }
     if (training()) {

@@ -1,5 +1,9 @@
 package io.github.syncbn4j.device;
 
+import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
+import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_normalize_args;
+import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.time.Duration;
 import java.util.List;
 
@@ -32,6 +36,31 @@ public interface DeviceGroup extends AutoCloseable {
    * @throws DeviceException if the native call fails
    */
   void exchange(Rows[] rows);
+
+  /**
+   * Whether {@link #forward} and {@link #backward} take a direction of this many replicas, which
+   * one thread drives, at once.
+   */
+  default boolean joins(int replicas) {
+    return false;
+  }
+
+  /**
+   * Enqueues the forward of a training step: the statistics of every replica, the exchange, the
+   * normalization of every replica, with the bits of the single calls. Only where it {@linkplain
+   * #joins joins} them.
+   *
+   * @throws DeviceException if the native call fails; then no replica took the step
+   */
+  default void forward(Halves<syncbn_stats_args, syncbn_normalize_args> halves, Rows[] rows) {
+    throw new UnsupportedOperationException("see joins");
+  }
+
+  /** As {@link #forward}, of the backward of a training step. */
+  default void backward(
+      Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves, Rows[] rows) {
+    throw new UnsupportedOperationException("see joins");
+  }
 
   /** The native call that {@link #exchange} makes for each replica, for traces and messages. */
   String exchangeCall();

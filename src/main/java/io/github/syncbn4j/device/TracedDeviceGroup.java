@@ -17,18 +17,17 @@ import org.bytedeco.javacpp.Pointer;
 public final class TracedDeviceGroup implements DeviceGroup {
   private final DeviceGroup group;
   private final Consumer<String> trace;
-  private final List<Device> devices;
+  private final List<TracedDevice> devices;
 
   public TracedDeviceGroup(DeviceGroup group, Consumer<String> trace) {
     this.group = group;
     this.trace = trace;
-    this.devices =
-        group.devices().stream().<Device>map(device -> new TracedDevice(device, trace)).toList();
+    this.devices = group.devices().stream().map(device -> new TracedDevice(device, trace)).toList();
   }
 
   @Override
   public List<Device> devices() {
-    return devices;
+    return List.copyOf(devices);
   }
 
   @Override
@@ -47,6 +46,11 @@ public final class TracedDeviceGroup implements DeviceGroup {
 
   @Override
   public void exchange(Rows[] rows) {
+    traceExchange(rows);
+    group.exchange(rows);
+  }
+
+  private void traceExchange(Rows[] rows) {
     if (group.exchangeCall() != null) {
       for (Rows mine : rows) {
         trace.accept(
@@ -54,7 +58,42 @@ public final class TracedDeviceGroup implements DeviceGroup {
                 .formatted(id(mine.rank()), group.exchangeCall(), mine.elements()));
       }
     }
-    group.exchange(rows);
+  }
+
+  @Override
+  public boolean joins(int replicas) {
+    return group.joins(replicas);
+  }
+
+  @Override
+  public void forward(Halves<syncbn_stats_args, syncbn_normalize_args> halves, Rows[] rows) {
+    for (int i = 0; i < halves.replicas(); i++) {
+      devices.get(i).trace(halves.first(i));
+    }
+    traceJoinedExchange(rows);
+    for (int i = 0; i < halves.replicas(); i++) {
+      devices.get(i).trace(halves.second(i));
+    }
+    group.forward(halves, rows);
+  }
+
+  @Override
+  public void backward(
+      Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves, Rows[] rows) {
+    for (int i = 0; i < halves.replicas(); i++) {
+      devices.get(i).trace(halves.first(i));
+    }
+    traceJoinedExchange(rows);
+    for (int i = 0; i < halves.replicas(); i++) {
+      devices.get(i).trace(halves.second(i));
+    }
+    group.backward(halves, rows);
+  }
+
+  private void traceJoinedExchange(Rows[] rows) {
+    if (size() > 1) {
+      traceExchange(rows);
+    }
   }
 
   @Override
@@ -99,27 +138,43 @@ public final class TracedDeviceGroup implements DeviceGroup {
           "%-6s kernel %s, x [%d, %d, %d]".formatted(device.id(), name, outer, channels, inner));
     }
 
+    private void trace(syncbn_stats_args args) {
+      kernel("stats", args.outer(), args.channels(), args.inner());
+    }
+
     @Override
     public void stats(syncbn_stats_args args) {
-      kernel("stats", args.outer(), args.channels(), args.inner());
+      trace(args);
       device.stats(args);
+    }
+
+    private void trace(syncbn_normalize_args args) {
+      kernel("normalize", args.outer(), args.channels(), args.inner());
     }
 
     @Override
     public void normalize(syncbn_normalize_args args) {
-      kernel("normalize", args.outer(), args.channels(), args.inner());
+      trace(args);
       device.normalize(args);
+    }
+
+    private void trace(syncbn_backward_reduce_args args) {
+      kernel("backward_reduce", args.outer(), args.channels(), args.inner());
     }
 
     @Override
     public void backwardReduce(syncbn_backward_reduce_args args) {
-      kernel("backward_reduce", args.outer(), args.channels(), args.inner());
+      trace(args);
       device.backwardReduce(args);
+    }
+
+    private void trace(syncbn_backward_input_args args) {
+      kernel("backward_input", args.outer(), args.channels(), args.inner());
     }
 
     @Override
     public void backwardInput(syncbn_backward_input_args args) {
-      kernel("backward_input", args.outer(), args.channels(), args.inner());
+      trace(args);
       device.backwardInput(args);
     }
 

@@ -5,8 +5,13 @@ import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceGroup;
+import io.github.syncbn4j.device.Halves;
 import io.github.syncbn4j.device.Rows;
 import io.github.syncbn4j.device.natives.CpuKernels;
+import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
+import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_normalize_args;
+import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.time.Duration;
 import java.util.List;
 import java.util.stream.IntStream;
@@ -78,6 +83,36 @@ public final class CpuDeviceGroup implements DeviceGroup {
   @Override
   public void exchange(Rows[] rows) throws CollectiveException {
     exchanges.meet(rows);
+  }
+
+  @Override
+  public boolean joins(int replicas) {
+    return replicas == devices.size();
+  }
+
+  @Override
+  public void forward(Halves<syncbn_stats_args, syncbn_normalize_args> halves, Rows[] rows) {
+    for (int i = 0; i < halves.replicas(); i++) {
+      halves.first(i).stream(pool);
+      halves.second(i).stream(pool);
+    }
+    int status =
+        CpuKernels.syncbn_cpu_forward(
+            halves.replicas(), halves.firstAddresses(), halves.secondAddresses());
+    CpuDevice.check("cpu", status, "syncbn_cpu_forward");
+  }
+
+  @Override
+  public void backward(
+      Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves, Rows[] rows) {
+    for (int i = 0; i < halves.replicas(); i++) {
+      halves.first(i).stream(pool);
+      halves.second(i).stream(pool);
+    }
+    int status =
+        CpuKernels.syncbn_cpu_backward(
+            halves.replicas(), halves.firstAddresses(), halves.secondAddresses());
+    CpuDevice.check("cpu", status, "syncbn_cpu_backward");
   }
 
   @Override

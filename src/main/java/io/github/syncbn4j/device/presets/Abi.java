@@ -27,6 +27,8 @@ final class Abi {
           "normalize",
           "backward_reduce",
           "backward_input",
+          "forward",
+          "backward",
           "copy");
 
   private Abi() {}
