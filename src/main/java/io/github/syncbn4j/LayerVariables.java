@@ -13,7 +13,7 @@ import java.util.stream.Collectors;
 
 /** What a layer holds on each replica: its variables and the count of its steps. */
 abstract sealed class LayerVariables permits LayerParameters {
-  private static final long MOST_STEPS = 1L << 53;
+  static final long MOST_STEPS = 1L << 53;
 
   final ReplicaGroup group;
   final LayerConfig config;

@@ -1,5 +1,7 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.state.Naming;
+
 /**
  * Memory of the caller's in which a layer's state is, so that a framework's tensors are its
  * variables.
@@ -7,7 +9,7 @@ package io.github.syncbn4j;
 @FunctionalInterface
 public interface StateMemory {
   /** In place of a variable's name: the count of {@link SyncBatchNormalization#countedSteps}. */
-  String COUNTED_STEPS = "counted_steps";
+  String COUNTED_STEPS = Naming.COUNTED_STEPS;
 
   /**
    * Called for each variable of each replica while a layer is built, which starts from the values

@@ -3,9 +3,13 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.DeviceException;
+import io.github.syncbn4j.state.Naming;
+import java.io.IOException;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -121,6 +125,26 @@ public final class SyncBatchNormalization extends LayerParameters implements Aut
 
   public long channels() {
     return config.channels();
+  }
+
+  /**
+   * Writes the variables and {@link #countedSteps} to a safetensors file, bit for bit.
+   *
+   * @throws IOException with the file's name; the file that was there is then as it was
+   * @see LayerState for several layers in one file, and for other frameworks' names
+   */
+  public void save(Path file) throws IOException {
+    LayerState.save(file, Map.of("", this), Naming.SYNCBN4J);
+  }
+
+  /**
+   * Gives all replicas the state that {@link #save} wrote.
+   *
+   * @throws IOException with what is missing, unexpected, or of another dtype or shape; nothing has
+   *     changed then
+   */
+  public void load(Path file) throws IOException {
+    LayerState.load(file, Map.of("", this), Naming.SYNCBN4J);
   }
 
   /**

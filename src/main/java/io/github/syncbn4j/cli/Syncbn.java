@@ -23,8 +23,14 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "syncbn",
     description =
-        "Synchronized batch normalization across the GPUs of a node: trains with it, times it, looks at it and checks it.",
-    subcommands = {TrainCommand.class, BenchCommand.class, ReplayCommand.class, InfoCommand.class},
+        "Synchronized batch normalization across the GPUs of a node: trains with it, times it, looks at it and checks it, and ports models.",
+    subcommands = {
+      TrainCommand.class,
+      BenchCommand.class,
+      ReplayCommand.class,
+      ConvertCommand.class,
+      InfoCommand.class
+    },
     versionProvider = BuildInfo.class,
     mixinStandardHelpOptions = true,
     scope = ScopeType.INHERIT,

@@ -10,7 +10,6 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -19,7 +18,6 @@ import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.ThreadLocalRandom;
 
 /**
  * The contents of a safetensors file: named tensors and text metadata.
@@ -34,6 +32,12 @@ import java.util.concurrent.ThreadLocalRandom;
 public final class Safetensors {
   /** The most bytes of a header, as in the format's reference implementation. */
   public static final int MAX_HEADER_BYTES = 100_000_000;
+
+  /** Name of the text that says whose file it is. */
+  static final String FORMAT = "format";
+
+  /** What it says of a layer's state. */
+  static final String STATE_FORMAT = "syncbn4j-state/1";
 
   /**
    * Where the header's length makes the data begin at a multiple of this, mapped elements are
@@ -146,8 +150,7 @@ public final class Safetensors {
   // ---------------------------------------------------------------------------------- writing
 
   /**
-   * Writes a file as a whole or not at all: it is written under another name beside {@code file},
-   * flushed to the disk and then renamed, so that no reader ever sees a part.
+   * Writes a file as a whole or not at all, as {@link AtomicFile}: no reader ever sees a part.
    *
    * @param tensors written in this order, those with larger elements first so that all are aligned
    * @throws IllegalArgumentException for a tensor named {@code __metadata__}, or a header beyond
@@ -164,27 +167,14 @@ public final class Safetensors {
     ordered.sort(
         Comparator.comparingInt(entry -> -StoredTensor.elementBytes(entry.getValue().dtype())));
     ByteBuffer header = header(ordered, metadata);
-    String suffix = Long.toHexString(ThreadLocalRandom.current().nextLong());
-    Path partial = file.resolveSibling("." + file.getFileName() + "." + suffix + ".part");
-    try {
-      try (FileChannel channel =
-          FileChannel.open(partial, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
-        writeFully(channel, header);
-        for (Map.Entry<String, StoredTensor> entry : ordered) {
-          writeFully(channel, entry.getValue().data());
-        }
-        channel.force(true);
-      }
-      Files.move(partial, file, StandardCopyOption.ATOMIC_MOVE);
-    } finally {
-      Files.deleteIfExists(partial);
-    }
-  }
-
-  private static void writeFully(FileChannel channel, ByteBuffer bytes) throws IOException {
-    while (bytes.hasRemaining()) {
-      channel.write(bytes);
-    }
+    AtomicFile.write(
+        file,
+        channel -> {
+          AtomicFile.writeFully(channel, header);
+          for (Map.Entry<String, StoredTensor> entry : ordered) {
+            AtomicFile.writeFully(channel, entry.getValue().data());
+          }
+        });
   }
 
   private static ByteBuffer header(

@@ -39,6 +39,10 @@ public final class StoredTensor {
           Map.entry("F64", 8),
           Map.entry("C64", 8));
 
+  /** The bits of 1 in the floating-point types that have one element a number. */
+  private static final Map<String, Long> ONE =
+      Map.of("F16", 0x3C00L, "BF16", 0x3F80L, "F32", 0x3F800000L, "F64", 0x3FF0000000000000L);
+
   private final String dtype;
   private final long[] shape;
   private final ByteBuffer data;
@@ -83,9 +87,37 @@ public final class StoredTensor {
     return data.duplicate().order(ByteOrder.LITTLE_ENDIAN);
   }
 
+  /** Whether it is F16, BF16, F32 or F64. */
+  boolean isFloatingPoint() {
+    return ONE.containsKey(dtype);
+  }
+
+  /** Zeros of the same dtype and shape. */
+  StoredTensor zeros() {
+    return new StoredTensor(dtype, shape, ByteBuffer.allocate(data.capacity()));
+  }
+
+  /** Ones of the same dtype, which is {@linkplain #isFloatingPoint floating-point}, and shape. */
+  StoredTensor ones() {
+    ByteBuffer ones = ByteBuffer.allocate(data.capacity()).order(ByteOrder.LITTLE_ENDIAN);
+    while (ones.hasRemaining()) {
+      switch (elementBytes(dtype)) {
+        case 2 -> ones.putShort(ONE.get(dtype).shortValue());
+        case 4 -> ones.putInt(ONE.get(dtype).intValue());
+        default -> ones.putLong(ONE.get(dtype));
+      }
+    }
+    return new StoredTensor(dtype, shape, ones.flip());
+  }
+
+  /** What such a tensor's {@link #toString} says: {@code F32[64]}. */
+  public static String kind(String dtype, long[] shape) {
+    return dtype + Arrays.toString(shape);
+  }
+
   @Override
   public String toString() {
-    return dtype + Arrays.toString(shape);
+    return kind(dtype, shape);
   }
 
   /** Bytes of one element; 0 for a dtype that is not known. */

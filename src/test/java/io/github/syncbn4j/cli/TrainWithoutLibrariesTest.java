@@ -10,11 +10,12 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
-/** The command line where what only {@code syncbn train} needs is not on the class path. */
+/** The command line where what only some commands need is not on the class path. */
 class TrainWithoutLibrariesTest {
   private static final List<String> LIBRARIES =
-      List.of("pytorch", "openblas", "xchart", "progressbar", "jline");
+      List.of("pytorch", "openblas", "xchart", "progressbar", "jline", "jhdf");
 
   private record Ended(int status, String output) {}
 
@@ -52,6 +53,16 @@ class TrainWithoutLibrariesTest {
     assertThat(ended.output().strip())
         .isEqualTo(
             "syncbn: NoClassDefFoundError: train needs me.tongfei:progressbar on the class path");
+    assertThat(ended.status()).isEqualTo(1);
+  }
+
+  @Test
+  void convert_saysWhatKerasFilesNeed(@TempDir Path folder)
+      throws IOException, InterruptedException {
+    String file = "src/test/resources/convert/model.keras";
+    Ended ended = syncbn("convert", file, folder.resolve("out.safetensors").toString());
+    assertThat(ended.output().strip())
+        .isEqualTo("syncbn: " + file + ": Keras' files need io.jhdf:jhdf on the class path");
     assertThat(ended.status()).isEqualTo(1);
   }
 }

@@ -6,6 +6,7 @@ import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
 import io.github.syncbn4j.cli.train.TrainingRun.Saving;
 import io.github.syncbn4j.job.JobEnvironment;
+import io.github.syncbn4j.state.AtomicFile;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuLayerStateTest extends LayerStateContract implements Devices.Gpu {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimLayerStateTest extends LayerStateContract implements Devices.Sim {}
