@@ -75,7 +75,9 @@ public record ModelFile(
    * @throws StateException if there is none, or more than one
    */
   public Naming naming() throws StateException {
-    if (Safetensors.STATE_FORMAT.equals(metadata.get(Safetensors.FORMAT))) {
+    if (Safetensors.STATE_FORMAT.equals(metadata.get(Safetensors.FORMAT))
+        || tensors.keySet().stream()
+            .anyMatch(name -> Naming.SYNCBN4J.prefix(name, Naming.COUNTED_STEPS) != null)) {
       return Naming.SYNCBN4J;
     }
     List<Naming> found =

@@ -7,6 +7,7 @@ import io.github.syncbn4j.state.Safetensors;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -137,5 +138,27 @@ class ConvertTest {
         "no batch normalization under djl's names (runningMean, runningVar)",
         convert(ConvertedFiles.file("module.safetensors"), out, "--from=djl"));
     assertThat(out).doesNotExist();
+  }
+
+  @Test
+  void readmesCommands_run() throws IOException {
+    Files.copy(ConvertedFiles.file("model.keras"), folder.resolve("model.keras"));
+    List<String> commands =
+        Files.readString(Path.of("README.md"))
+            .lines()
+            .filter(line -> line.startsWith("    scripts/syncbn convert "))
+            .toList();
+    assertThat(commands).hasSizeGreaterThan(1);
+    for (String command : commands) {
+      List<String> words = List.of(command.replaceFirst("#.*", "").strip().split(" +"));
+      CommandRun run =
+          CommandRun.of(
+              words.stream()
+                  .skip(1)
+                  .map(word -> word.contains(".") ? folder.resolve(word).toString() : word)
+                  .toArray(String[]::new));
+      assertThat(run.err()).as(command).isEmpty();
+      assertThat(run.status()).as(command).isZero();
+    }
   }
 }

@@ -146,6 +146,9 @@ class ConversionTest {
     assertThat(kept.metadata()).containsEntry("bn.running_variance", "unbiased");
     ModelFile own = new ModelFile(ANY, kept.tensors(), kept.metadata(), List.of());
     assertThat(own.naming()).isEqualTo(Naming.SYNCBN4J);
+    assertThat(new ModelFile(ANY, kept.tensors(), Map.of(), List.of()).naming())
+        .as("by its count of steps")
+        .isEqualTo(Naming.SYNCBN4J);
     BatchNorms norms = BatchNorms.of(own, Naming.SYNCBN4J);
     assertThat(
             floats(

@@ -12,6 +12,7 @@ import java.io.OutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import java.util.function.Consumer;
 import java.util.zip.ZipEntry;
@@ -55,6 +56,22 @@ class KerasFilesTest {
             "a/batch_normalization/moving_variance",
             "b/batch_normalization/moving_mean",
             "b/batch_normalization/moving_variance");
+  }
+
+  /** As tf.keras wrote them before Keras 3. */
+  @Test
+  void numberBehindAName_isLeftOut() throws IOException {
+    Path file =
+        hdf5(
+            hdf -> {
+              WritableGroup layer =
+                  hdf.putGroup("model_weights").putGroup("bn").putGroup("model").putGroup("bn");
+              for (String name : List.of("gamma:0", "moving_mean:0", "moving_variance:0")) {
+                layer.putDataset(name, new float[] {1, 2});
+              }
+            });
+    assertThat(ModelFile.read(file).tensors().keySet())
+        .containsExactlyInAnyOrder("bn/gamma", "bn/moving_mean", "bn/moving_variance");
   }
 
   @Test
