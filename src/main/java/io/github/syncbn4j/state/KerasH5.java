@@ -33,7 +33,8 @@ final class KerasH5 {
   /** How many times longer data may be than in the file: deflate's best is 1032. */
   private static final int MOST_COMPRESSION = 1100;
 
-  private static final int MAX_TENSORS = SafetensorsHeader.MAX_ENTRIES;
+  /** The most groups and tensors: links can make a few look like many. */
+  private static final int MAX_NODES = 1 << 18;
 
   private final Path path;
   private final Map<String, StoredTensor> tensors = new LinkedHashMap<>();
@@ -41,6 +42,7 @@ final class KerasH5 {
   private final List<String> leftOut = new ArrayList<>();
 
   private long fileBytes;
+  private int nodes;
 
   private KerasH5(Path path) {
     this.path = path;
@@ -109,6 +111,9 @@ final class KerasH5 {
       layerNames.put(at, name);
     }
     for (Map.Entry<String, Node> child : group.getChildren().entrySet()) {
+      if (++nodes > MAX_NODES) {
+        throw new StateException(path, "more than " + MAX_NODES + " groups and tensors, the limit");
+      }
       String where = at.isEmpty() ? child.getKey() : at + "/" + child.getKey();
       Node node = child.getValue();
       if (node.isLink()) {
@@ -133,9 +138,6 @@ final class KerasH5 {
     if (dtype == null) {
       leftOut.add("%s (%s)".formatted(where, dataset.getDataType().getClass().getSimpleName()));
       return;
-    }
-    if (tensors.size() == MAX_TENSORS) {
-      throw new StateException(path, "more than " + MAX_TENSORS + " tensors, the limit");
     }
     long[] shape = dataset.getDimensionsAsLong();
     try {

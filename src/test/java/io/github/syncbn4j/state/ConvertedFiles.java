@@ -1,6 +1,7 @@
 package io.github.syncbn4j.state;
 
 import java.io.IOException;
+import java.net.URISyntaxException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Path;
@@ -9,20 +10,22 @@ import java.util.OptionalLong;
 
 /** Files of the real frameworks, whose README says how they were made, and tensors for tests. */
 public final class ConvertedFiles {
-  private static final Path FOLDER = Path.of("src/test/resources/convert");
-
   private ConvertedFiles() {}
 
   /**
    * {@code model.keras} and {@code model.h5}, {@code net.weights.h5}, {@code module.safetensors}.
    */
   public static Path file(String name) {
-    return FOLDER.resolve(name);
+    try {
+      return Path.of(ConvertedFiles.class.getResource("/convert/" + name).toURI());
+    } catch (URISyntaxException e) {
+      throw new AssertionError(name, e);
+    }
   }
 
   /** What the framework that wrote {@code name} has in it and makes of x. */
   public static Map<String, StoredTensor> expected(String name) throws IOException {
-    return Safetensors.read(FOLDER.resolve(name + ".expected.safetensors")).tensors();
+    return Safetensors.read(file(name + ".expected.safetensors")).tensors();
   }
 
   /** As {@code syncbn convert}. */
