@@ -116,6 +116,7 @@ void run_loops(const syncbn_backward_input_args &args, const Map &map, Tasks &ta
                                  walk);
         });
       });
+  if (tensors.stream) drain_streaming();
 }
 
 // With a mask or an adjustment, one element after the other.

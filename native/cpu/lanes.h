@@ -15,6 +15,8 @@ namespace syncbn::cpu {
 
 // Columns that a task works on at once: what its sums and tables take of the thread's stack and first-level cache.
 constexpr int kTileColumns = 2048;
+// Elements of a run that are summed without a look at another one's, at most.
+constexpr int64_t kMaxSumPiece = 4096;
 // Runs at least this long are summed on their own: they fill the columns that they are dealt to.
 constexpr int kRunColumns = 16;
 // A run is summed in so many chains of groups of kRunColumns elements, which are then added up as a tree. Of shorter
@@ -41,7 +43,7 @@ constexpr int64_t kLaneValues = 4;
 
 constexpr int64_t kMaxLanes = 64;
 // Fewer elements, of a channel or of a task, are not worth the merge of another lane.
-constexpr int64_t kMinLaneChannelElements = 128;
+constexpr int64_t kMinLaneChannelElements = 192;
 constexpr int64_t kMinTaskElements = 32768;
 // Lanes times channels, so that the workspace of many channels stays small: these are parallel by tiles of columns.
 constexpr int64_t kMaxLaneChannels = 32768;
@@ -83,8 +85,8 @@ struct Lanes {
   int64_t lanes;       // >= 1
   int64_t block_rows;  // of a lane, in all streams together
 
-  constexpr explicit Lanes(const Layout &layout)
-      : layout(layout),
+  constexpr Lanes(int64_t outer, int64_t channels, int64_t inner)
+      : layout(outer, channels, inner, kMaxSumPiece),
         runs(layout.inner >= kRunColumns),
         super_row(runs ? 1 : rows_per_super_row(layout.channels * layout.inner)),
         tiles(layout, runs ? clamp(kRunTileElements / layout.piece, 1, kMaxRunTile) : kTileColumns / layout.inner),

@@ -7,8 +7,7 @@
 
 namespace syncbn::cpu {
 
-// Elements of a channel in a row at most, and what its pieces are multiples of, but for the last.
-constexpr int64_t kMaxPiece = 4096;
+// What a run's pieces are multiples of, but for the last.
 constexpr int64_t kPieceUnit = 64;
 
 struct Range {
@@ -46,12 +45,13 @@ struct Layout {
   int64_t pieces;  // of a run, the `inner` neighbours of a channel; about as long as one another
   int64_t piece;   // elements of a channel in a row, at most
 
-  constexpr Layout(int64_t outer, int64_t channels, int64_t inner)
+  // max_piece: a multiple of kPieceUnit.
+  constexpr Layout(int64_t outer, int64_t channels, int64_t inner, int64_t max_piece)
       : outer(outer),
         channels(channels),
         inner(inner),
-        pieces(divide_up(inner, kMaxPiece)),
-        piece(pieces > 1 ? kMaxPiece : inner) {}
+        pieces(divide_up(inner, max_piece)),
+        piece(pieces > 1 ? max_piece : inner) {}
 
   constexpr int64_t elements() const { return outer * channels * inner; }
   constexpr int64_t rows() const { return outer * pieces; }

@@ -51,7 +51,7 @@ struct ForwardTensors {
   const T *residual;   // or null
   uint8_t *relu_mask;  // or null
   bool relu;
-  bool stream;  // write y around the caches
+  bool stream;  // write y around the caches; drain_streaming is the caller's
 };
 
 template <typename T>
@@ -70,7 +70,7 @@ struct BackwardTensors {
   T *dx;
   bool relu;      // g is dy where v > 0, else 0; otherwise g is dy
   bool training;  // false: dx = g * scale
-  bool stream;
+  bool stream;    // as above
 };
 
 // Rows of columns: row r of stream s begins r * stride + s * gap elements behind the first.
@@ -118,6 +118,11 @@ struct ElementLoops {
 
   // totals[c] += the sum of columns [c * width, (c + 1) * width).
   void (*fold)(const R *columns, int channels, int width, double *totals);
+
+  // Merges a block into the channels' mean and m2, with the weights of a Merge (merge.h). sums and squares: of x minus
+  // the mean as an R; each: 1 / the elements of a channel in the block.
+  void (*merge_block)(const double *sums, const double *squares, int channels, double mean_weight, double m2_weight,
+                      double each, double *mean, double *m2);
 
   // y = v + residual, or its positive part. y may be x or residual.
   void (*normalize)(const ForwardTensors<T> &tensors, const Span &span, const AffineTable<R> &table, const Walk &walk);

@@ -140,6 +140,7 @@ void run_loops(const syncbn_normalize_args &args, const Map &map, Tasks &tasks) 
           loops_of<T>().normalize(tensors, span, {table.shift, table.scale, table.offset}, walk);
         });
       });
+  if (tensors.stream) drain_streaming();
 }
 
 // One element after the other.

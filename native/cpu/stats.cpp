@@ -63,15 +63,7 @@ class Summer {
     add(block);
     const double added = elements(lanes_, block);
     const Merge merge(before, added);
-    const double each = 1 / added;
-    for (int c = 0; c < count_; ++c) {
-      // Never so negative that M2 becomes negative: the shift is the mean of 8 of at most 2^17 elements, so that at
-      // least 2^-15 of the first block's squares is M2, more than what rounding takes; and later blocks add the square
-      // of their distance from the mean.
-      const double block_m2 = square_[c] - sum_[c] * (sum_[c] * each);
-      const double block_mean = static_cast<double>(static_cast<Real<T>>(mean[c])) + sum_[c] * each;
-      merge(mean[c], m2[c], block_mean, block_m2);
-    }
+    loops_of<T>().merge_block(sum_, square_, count_, merge.mean_weight, merge.m2_weight, 1 / added, mean, m2);
   }
 
  private:

@@ -73,11 +73,7 @@ template <typename T>
 void add_columns(const Lanes &lanes, int channels, const Real<T> *columns, double *totals) {
   const int width = lanes.width();
   for (int repeat = 0; repeat < lanes.super_row; ++repeat, columns += channels * width) {
-    if (width == 1) {
-      for (int c = 0; c < channels; ++c) totals[c] += static_cast<double>(columns[c]);
-    } else {
-      loops_of<T>().fold(columns, channels, width, totals);
-    }
+    loops_of<T>().fold(columns, channels, width, totals);
   }
   // Which of several NaNs a sum passes on depends on the instruction set: all become the same one.
   for (int c = 0; c < channels; ++c) totals[c] = totals[c] == totals[c] ? totals[c] : __builtin_nan("");

@@ -15,7 +15,7 @@ constexpr int kTableEntries = 2048;
 constexpr int kTableRoom = kTableEntries + kTableOverlap;
 
 // Entries of a table that much of the first-level cache goes to: rows share what is loaded of it.
-constexpr int kLargeTable = 1024;
+constexpr int kLargeTable = 2048;
 
 // Below this, a table is repeated, so that a run over it is long.
 constexpr int kMinPeriod = 512;
@@ -23,7 +23,7 @@ constexpr int kMinPeriod = 512;
 constexpr int64_t kTaskElements = 65536;
 // From here on an output does not stay in the caches until it is read again, and is better written around them. Bytes
 // of the tensors that are read and written.
-constexpr int64_t kStreamBytes = int64_t{8} << 20;
+constexpr int64_t kStreamBytes = int64_t{4} << 20;
 
 // How one tensor is cut for element-wise work. A task is a part of the rows in one tile of channels.
 struct Map {
@@ -33,9 +33,9 @@ struct Map {
   int64_t parts;  // of the rows
 
   // max_channels: of a tile.
-  constexpr explicit Map(const Layout &layout, int64_t max_channels = kTableEntries)
-      : layout(layout),
-        width(static_cast<int>(clamp(layout.inner, 1, kTableOverlap))),
+  constexpr Map(int64_t outer, int64_t channels, int64_t inner, int64_t max_channels = kTableEntries)
+      : layout(outer, channels, inner, kTaskElements),
+        width(static_cast<int>(clamp(inner, 1, kTableOverlap))),
         tiles(layout, smaller(max_channels, kTableEntries / width)),
         parts(clamp(layout.elements() / tiles.count() / kTaskElements, 1, larger(layout.rows(), 1))) {}
 
@@ -57,6 +57,14 @@ void to_table(const Map &map, int channels, R *factor) {
   const int entries = channels * map.width;
   const int end = table_period(entries) + kTableOverlap;
   for (int i = entries; i < end; ++i) factor[i] = factor[i - entries];
+}
+
+// Makes what the thread wrote around the caches visible to other threads before anything that follows. It waits for the
+// memory: once for many rows.
+inline void drain_streaming() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
 }
 
 // Calls make(channels) whenever a thread comes to another tile, then run(rows, channels).

@@ -35,9 +35,13 @@ class Replicas {
 
   int32_t count() const { return count_; }
   const Args &operator[](int32_t rank) const { return *pointer<const Args>(addresses_[rank]); }
-  Layout layout(int32_t rank) const {
+  Lanes lanes(int32_t rank) const {
     const Args &args = (*this)[rank];
-    return Layout(args.outer, args.channels, args.inner);
+    return Lanes(args.outer, args.channels, args.inner);
+  }
+  Map map(int32_t rank, int64_t max_channels) const {
+    const Args &args = (*this)[rank];
+    return Map(args.outer, args.channels, args.inner, max_channels);
   }
 
  private:
@@ -86,18 +90,19 @@ struct Blocks {
     if (channels == 0) return;
     count = divide_up(replicas[0].channels, channels);
     for (int32_t rank = 0; rank < replicas.count(); ++rank) {
-      const Layout layout = replicas.layout(rank);
-      const Map map(layout, channels);
-      if (layout.outer > 0) lanes = larger(lanes, Lanes(layout).lanes);
+      const Map map = replicas.map(rank, channels);
+      if (map.layout.outer > 0) lanes = larger(lanes, replicas.lanes(rank).lanes);
       parts = larger(parts, map.parts);
       map_tiles = divide_up(channels, map.tiles.size);
-      tiles = divide_up(channels, Lanes(Layout(1, layout.channels, layout.inner)).tiles.size);
+      tiles = divide_up(channels, tile_of(replicas[rank]));
     }
   }
 
   Range of(int64_t block, int64_t all) const { return part_of_size(all, channels, block); }
 
  private:
+  static int64_t tile_of(const Reduction &args) { return Lanes(1, args.channels, args.inner).tiles.size; }
+
   static int64_t channels_of(const Replicas<Reduction> &replicas) {
     const Reduction &first = replicas[0];
     int64_t elements = 0;  // of a channel, in all replicas
@@ -107,7 +112,7 @@ struct Blocks {
       elements += args.outer * args.inner;
     }
     if (first.inner < kRunColumns || elements == 0) return 0;
-    const int64_t tile = Lanes(Layout(1, first.channels, first.inner)).tiles.size;
+    const int64_t tile = tile_of(first);
     const int64_t bytes = elements * tensors_read(first) * element_size(first.dtype) * tile;
     const int64_t most = kTableEntries / kTableOverlap / tile;
     const int64_t tiles = clamp(larger(kBlockBytes / bytes, divide_up(first.channels, kMaxBlocks * tile)), 1, most);
@@ -148,9 +153,8 @@ class Sequence {
 
   void sum_part(int64_t block, int64_t i) {
     const int32_t rank = static_cast<int32_t>(i / (blocks_.lanes * blocks_.tiles));
-    const Layout layout = reductions_.layout(rank);
-    if (layout.outer > 0) {
-      const Lanes lanes(layout);
+    if (reductions_[rank].outer > 0) {
+      const Lanes lanes = reductions_.lanes(rank);
       const int64_t lane = i / blocks_.tiles % blocks_.lanes;
       const int64_t tile = block * blocks_.tiles + i % blocks_.tiles;
       if (lane < lanes.lanes && tile < lanes.tiles.count()) {
@@ -165,9 +169,8 @@ class Sequence {
 
   void write_rows(Range channels) {
     for (int32_t rank = 0; rank < reductions_.count(); ++rank) {
-      const Layout layout = reductions_.layout(rank);
-      if (layout.outer > 0) {
-        const Lanes lanes(layout);
+      if (reductions_[rank].outer > 0) {
+        const Lanes lanes = reductions_.lanes(rank);
         write_sums(reductions_[rank], &lanes, channels);
       } else {
         write_sums(reductions_[rank], nullptr, channels);
@@ -181,11 +184,10 @@ class Sequence {
 
   void map_part(int64_t block, int64_t i) {
     const int32_t rank = static_cast<int32_t>(i / (blocks_.parts * blocks_.map_tiles));
-    const Layout layout = mappings_.layout(rank);
-    const Map map(layout, blocks_.channels);
+    const Map map = mappings_.map(rank, blocks_.channels);
     const int64_t part = i % blocks_.parts;
     const int64_t tile = block * blocks_.map_tiles + i / blocks_.parts % blocks_.map_tiles;
-    if (layout.outer == 0 || part >= map.parts || tile >= map.tiles.count()) return;
+    if (map.layout.outer == 0 || part >= map.parts || tile >= map.tiles.count()) return;
     // Tasks are drawn in order: whoever has the first pass is at it.
     for (int spins = 0; missing_[block].load(std::memory_order_acquire) != kExchanged; ++spins) {
       if (spins < kSpins) {

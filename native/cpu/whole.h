@@ -21,7 +21,7 @@ void reduce(const Args &args) {
     memset(pointer<double>(args.rows), 0, length * sizeof(double));
   }
   if (has_elements(args.outer, args.inner)) {
-    const Lanes lanes(Layout(args.outer, args.channels, args.inner));
+    const Lanes lanes(args.outer, args.channels, args.inner);
     share(args.stream, lanes.tasks(), [&](Tasks &tasks) {
       for (int64_t task; (task = tasks.next()) >= 0;) sum(args, lanes, task);
     });
@@ -39,7 +39,7 @@ void reduce(const Args &args) {
 // Args: those of normalize or backward_input.
 template <typename Args>
 void map(const Args &args) {
-  const Map whole(Layout(args.outer, args.channels, args.inner));
+  const Map whole(args.outer, args.channels, args.inner);
   share(args.stream, whole.tasks(), [&](Tasks &tasks) { map(args, whole, tasks); });
   finish(args);
 }

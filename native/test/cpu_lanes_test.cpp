@@ -42,8 +42,9 @@ void check_once(const char *what, const std::vector<int> &visits) {
         other == visits.end() ? 0 : *other);
 }
 
-void check_sums(const Layout &layout) {
-  const Lanes lanes(layout);
+void check_sums(int64_t outer, int64_t channels_of_all, int64_t inner) {
+  const Lanes lanes(outer, channels_of_all, inner);
+  const Layout &layout = lanes.layout;
   std::vector<int> visits(static_cast<size_t>(layout.elements()));
   for (int64_t task = 0; task < lanes.tasks(); ++task) {
     const Range channels = lanes.channels(task);
@@ -91,8 +92,9 @@ void check_sums(const Layout &layout) {
   check_once("sums", visits);
 }
 
-void check_map(const Layout &layout) {
-  const Map map(layout);
+void check_map(int64_t outer_of_all, int64_t channels_of_all, int64_t inner_of_all) {
+  const Map map(outer_of_all, channels_of_all, inner_of_all);
+  const Layout &layout = map.layout;
   std::vector<int> visits(static_cast<size_t>(layout.elements()));
   std::vector<int> single(static_cast<size_t>(layout.elements()));
   for (int64_t task = 0; task < map.tasks(); ++task) {
@@ -131,8 +133,8 @@ TEST(lanes_visit_every_element_once) {
         if (outer * channels * inner > 300000) continue;
         const Context context("[%lld, %lld, %lld]", static_cast<long long>(outer), static_cast<long long>(channels),
                               static_cast<long long>(inner));
-        check_sums(Layout(outer, channels, inner));
-        check_map(Layout(outer, channels, inner));
+        check_sums(outer, channels, inner);
+        check_map(outer, channels, inner);
       }
     }
   }
@@ -148,20 +150,20 @@ TEST(lanes_cover_the_largest_tensors) {
         if (outer > kMax / 8 / channels / inner) continue;
         const Context context("[%lld, %lld, %lld]", static_cast<long long>(outer), static_cast<long long>(channels),
                               static_cast<long long>(inner));
-        const Layout layout(outer, channels, inner);
+        const Lanes lanes(outer, channels, inner);
+        const Layout &layout = lanes.layout;
         const Range all = {0, layout.rows()};
         CHECK(layout.elements(all) == outer * inner, "%lld elements of a channel",
               static_cast<long long>(layout.elements(all)));
         check_cover("pieces", inner, layout.pieces, [&](int64_t i) { return layout.run(i); });
-        const Lanes lanes(layout);
         CHECK(lanes.lanes >= 1 && lanes.lanes <= max_lanes(channels), "%lld lanes",
               static_cast<long long>(lanes.lanes));
         CHECK(lanes.lanes * channels * kLaneValues * 8 <= workspace_bytes(channels), "the workspace is too small");
         check_cover("lanes", layout.rows(), lanes.lanes,
                     [&](int64_t i) { return lanes.rows(i * lanes.tiles.count()); });
         check_cover("tiles", channels, lanes.tiles.count(), [&](int64_t i) { return lanes.channels(i); });
-        const Map map(layout);
-        check_cover("rows of tasks", layout.rows(), map.parts, [&](int64_t i) { return map.rows(i); });
+        const Map map(outer, channels, inner);
+        check_cover("rows of tasks", map.layout.rows(), map.parts, [&](int64_t i) { return map.rows(i); });
         check_cover("tiles", channels, map.tiles.count(), [&](int64_t i) { return map.channels(i * map.parts); });
         CHECK(map.tasks() == map.parts * map.tiles.count(), "%lld tasks", static_cast<long long>(map.tasks()));
       }
@@ -172,7 +174,7 @@ TEST(lanes_cover_the_largest_tensors) {
 TEST(tables_are_periodic) {
   for (const int64_t inner : {1, 3, 15, 16, 100}) {
     for (const int channels : {1, 3, 31, 32, 33, 128}) {
-      const Map map(Layout(1, channels, inner));
+      const Map map(1, channels, inner);
       std::vector<float> factor(kTableRoom, -1);
       for (int c = 0; c < channels; ++c) factor[static_cast<size_t>(c)] = static_cast<float>(c);
       to_table(map, channels, factor.data());
