@@ -87,7 +87,7 @@ public class BenchJob {
   /**
    * Measures, prints and writes.
    *
-   * @return whether every result was right
+   * @return whether every result was right, and there are any
    */
   public boolean run() throws IOException {
     List<Peer> peers = introduce();
@@ -102,7 +102,7 @@ public class BenchJob {
       }
     }
     conclude();
-    return right;
+    return right && !results.isEmpty();
   }
 
   /** Now, not when everything has been measured. */
@@ -214,10 +214,12 @@ public class BenchJob {
       for (int i = 0; i < x.length; i++) {
         x[i] = operands.x[i];
       }
-      return new Expected(x, null).error(operands.values(operands.out(set)), null);
+      return new Expected(x, null, null).error(operands.values(operands.out(set)), null, null);
     }
     return expected.error(
-        operands.values(operands.out(set)), operands.values(operands.dresidual(set)));
+        operands.values(operands.out(set)),
+        operands.values(operands.dresidual(set)),
+        expected.parameters() == null ? null : entry.contender.parameterGradients());
   }
 
   private void report(
@@ -268,6 +270,9 @@ public class BenchJob {
         results.size(),
         discarded,
         disturbed == 0 ? "" : "; %d without a time for that".formatted(disturbed));
+    if (results.isEmpty()) {
+      out.println("No time at all: the machine was too busy, or nothing was right.");
+    }
     out.println("On the CPU a call returns when it is done: it is not enqueued.");
     if (options.json() != null) {
       write(options.json(), JsonReport.text(results).getBytes(StandardCharsets.UTF_8));

@@ -13,6 +13,9 @@ interface Contender extends AutoCloseable {
    */
   List<Way> ways(Pass pass);
 
+  /** Gradients of gamma and of beta over the whole batch, as the last backward left them. */
+  List<double[]> parameterGradients();
+
   /** The largest error that still is the same computation. */
   double allowedError();
 

@@ -32,6 +32,11 @@ final class Copies implements Contender {
   }
 
   @Override
+  public List<double[]> parameterGradients() {
+    throw new UnsupportedOperationException("a copy has none");
+  }
+
+  @Override
   public double allowedError() {
     return 0;
   }

@@ -7,6 +7,7 @@ import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.SyncBatchNormalization;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import java.util.function.IntConsumer;
 import java.util.function.IntToLongFunction;
 import java.util.stream.IntStream;
@@ -24,6 +25,7 @@ final class Layer implements Contender {
   private final SyncBatchNormalization plain;
   private final SyncBatchNormalization rectified;
   private final List<ForwardPass> open = new ArrayList<>();
+  private SyncBatchNormalization latest; // of the two, that of the pass
 
   /**
    * @param group stays the caller's
@@ -54,6 +56,7 @@ final class Layer implements Contender {
   public List<Way> ways(Pass pass) {
     closePasses();
     SyncBatchNormalization layer = pass.addsAndRectifies() ? rectified : plain;
+    latest = layer;
     layer.setWeights(
         List.of(
             doubles(operands.gamma),
@@ -87,6 +90,23 @@ final class Layer implements Contender {
               set -> layer.backward(open.get(set), dy.get(set), out.get(set), dresidual.get(set));
         };
     return List.of(new Way(call));
+  }
+
+  @Override
+  public List<double[]> parameterGradients() {
+    return List.of(summed(latest::gammaGradient), summed(latest::betaGradient));
+  }
+
+  /** Each replica has those of its own images. */
+  private double[] summed(Function<Replica, DeviceTensor> gradient) {
+    double[] sums = new double[problem.channels()];
+    for (Replica replica : group.replicas()) {
+      double[] own = gradient.apply(replica).copyToHostAsDoubles();
+      for (int c = 0; c < sums.length; c++) {
+        sums[c] += own[c];
+      }
+    }
+    return sums;
   }
 
   private static double[] doubles(float[] values) {

@@ -5,8 +5,11 @@ import io.github.syncbn4j.device.Address;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.IntToLongFunction;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.BoolPointer;
+import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.T_TensorTensorTensor_T;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorOptional;
@@ -105,7 +108,7 @@ final class LibtorchNorm implements Contender {
 
   @Override
   public List<Way> ways(Pass pass) {
-    if (pass.addsAndRectifies() || operands.problem.dtype() == DType.FLOAT64) {
+    if (operands.problem.dtype() == DType.FLOAT64) {
       return List.of();
     }
     List<Tensor> x = tensors(operands::x);
@@ -113,20 +116,71 @@ final class LibtorchNorm implements Contender {
     List<Tensor> out = tensors(operands::out);
     set(movingMean, operands.movingMean);
     set(movingVariance, operands.movingVariance);
+    boolean adds = pass.addsAndRectifies();
+    List<Tensor> residual = adds ? tensors(operands::residual) : null;
     if (!pass.isBackward()) {
-      return List.of(new Way(set -> forward(x.get(set), out.get(set), !pass.isInference())));
+      return List.of(
+          new Way(
+              set -> {
+                forward(x.get(set), out.get(set), !pass.isInference());
+                if (adds) {
+                  addAndRectify(out.get(set), residual.get(set));
+                }
+              }));
     }
     forward(x.get(0), out.get(0), true);
+    if (adds) {
+      addAndRectify(out.get(0), residual.get(0));
+      return List.of(backwardThroughRelu(x, dy, out));
+    }
     return List.of(
         new Way(set -> backwardInto(dy.get(set), x.get(set), out.get(set)).close()),
         new Way(
             set -> backward(dy.get(set), x.get(set)).close(),
             set -> {
               try (T_TensorTensorTensor_T gradients = backward(dy.get(set), x.get(set));
-                  Tensor dx = gradients.get0()) {
+                  Tensor dx = gradients.get0();
+                  Tensor ofGamma = gradients.get1();
+                  Tensor ofBeta = gradients.get2()) {
                 out.get(set).copy_(dx);
+                dgamma.copy_(ofGamma);
+                dbeta.copy_(ofBeta);
               }
             }));
+  }
+
+  /** As a network does it: each a call of its own, in place. */
+  private static void addAndRectify(Tensor y, Tensor residual) {
+    y.add_(residual); // these return their own y
+    torch.relu_(y);
+  }
+
+  /**
+   * @param out the y of a forward in the first
+   */
+  private Way backwardThroughRelu(List<Tensor> x, List<Tensor> dy, List<Tensor> out) {
+    List<Tensor> dresidual = tensors(operands::dresidual);
+    // dx goes where y was.
+    List<Tensor> y = new ArrayList<>();
+    for (int set = 0; set < operands.sets; set++) {
+      y.add(own(out.get(0).clone()));
+    }
+    Scalar zero = own(new Scalar(0));
+    return new Way(
+        set -> {
+          torch.threshold_backward_outf(dy.get(set), y.get(set), zero, dresidual.get(set));
+          backwardInto(dresidual.get(set), x.get(set), out.get(set)).close();
+        });
+  }
+
+  @Override
+  public List<double[]> parameterGradients() {
+    return List.of(values(dgamma), values(dbeta));
+  }
+
+  private double[] values(Tensor vector) {
+    FloatPointer values = vector.data_ptr_float();
+    return IntStream.range(0, operands.problem.channels()).mapToDouble(values::get).toArray();
   }
 
   private void set(Tensor vector, float[] values) {

@@ -21,6 +21,7 @@ import io.github.syncbn4j.device.Address;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.IntConsumer;
+import java.util.stream.IntStream;
 import org.bytedeco.dnnl.IntMemoryMap;
 import org.bytedeco.dnnl.batch_normalization_backward;
 import org.bytedeco.dnnl.batch_normalization_forward;
@@ -161,6 +162,16 @@ final class OnednnNorm implements Contender {
               .put(DNNL_ARG_DIFF_SHIFT, dbeta));
     }
     return set -> run(primitive, arguments.get(set));
+  }
+
+  @Override
+  public List<double[]> parameterGradients() {
+    return List.of(values(dgamma), values(dbeta));
+  }
+
+  private double[] values(memory vector) {
+    FloatPointer values = new FloatPointer(vector.get_data_handle());
+    return IntStream.range(0, operands.problem.channels()).mapToDouble(values::get).toArray();
   }
 
   private void run(primitive primitive, IntMemoryMap arguments) {

@@ -1,5 +1,7 @@
 package io.github.syncbn4j.cli.bench;
 
+import java.util.Arrays;
+import java.util.List;
 import java.util.function.IntToDoubleFunction;
 
 /** What each pass should give, element by element, in float64. */
@@ -46,6 +48,11 @@ final class Reference {
     return sums;
   }
 
+  private double[] sums(double[] means) {
+    double n = (double) operands.x.length / channels;
+    return Arrays.stream(means).map(mean -> mean * n).toArray();
+  }
+
   private double xhat(int i) {
     int c = channel(i);
     return (operands.x[i] - mean[c]) * inverse[c];
@@ -65,7 +72,7 @@ final class Reference {
   /** The outputs of a pass. */
   Expected of(Pass pass) {
     if (!pass.isBackward()) {
-      return new Expected(all(i -> output(pass, i)), null);
+      return new Expected(all(i -> output(pass, i)), null, null);
     }
     double[] dz = all(i -> gradient(pass, i));
     double[] gradient = means(i -> dz[i]);
@@ -77,7 +84,8 @@ final class Reference {
               double centered = dz[i] - gradient[c] - xhat(i) * gradientXhat[c];
               return operands.gamma[c] * inverse[c] * centered;
             });
-    return new Expected(dx, pass.addsAndRectifies() ? dz : null);
+    List<double[]> parameters = List.of(sums(gradientXhat), sums(gradient));
+    return new Expected(dx, pass.addsAndRectifies() ? dz : null, parameters);
   }
 
   private double[] all(IntToDoubleFunction values) {

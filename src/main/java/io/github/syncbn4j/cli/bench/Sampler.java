@@ -14,13 +14,13 @@ import java.util.function.IntConsumer;
  * than a fiftieth of the time is discarded and taken again.
  */
 final class Sampler {
-  static final int SAMPLES = 15;
+  static final int SAMPLES = 21;
 
   /** Of one call, discarded ones included. */
   static final int MOST_TRIES = 150;
 
   /** Of all calls together, after which nothing is taken again. */
-  private static final long LONGEST_NANOS = 3_000_000_000L;
+  private static final long LONGEST_NANOS = 5_000_000_000L;
 
   private static final double WAITED = 1.0 / 50;
 

@@ -133,6 +133,7 @@ class BenchJobTest {
                 timed.add(result.get("impl").textValue() + " " + result.get("pass").textValue()));
     assertThat(timed)
         .contains("libtorch forward", "libtorch backward", "libtorch inference")
+        .contains("libtorch forward_add_relu", "libtorch backward_add_relu")
         .contains("onednn forward", "onednn backward", "onednn inference");
     for (String plot : List.of("copies-", "libtorch-", "onednn-")) {
       BufferedImage image =
@@ -187,6 +188,11 @@ class BenchJobTest {
                         Pointer.memset(new Address(operands.out(set)), 0xff, 4);
                       }))
           .toList();
+    }
+
+    @Override
+    public List<double[]> parameterGradients() {
+      return layer.parameterGradients();
     }
 
     @Override
