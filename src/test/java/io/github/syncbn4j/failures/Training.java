@@ -54,7 +54,13 @@ final class Training implements AutoCloseable {
       return layer.forward(replica, x.get(i), y.get(i), true);
     }
 
-    /** The same with memory that it has not needed before. */
+    /** A forward that the host waits for. */
+    void comeTo(Replica replica) {
+      forward(replica);
+      replica.synchronize();
+    }
+
+    /** A forward with memory that it has not needed before. */
     ForwardPass forwardWithResidual(Replica replica) {
       int i = index(replica);
       return layer.forward(replica, x.get(i), y.get(i), x.get(i), null, true);

@@ -141,16 +141,11 @@ final class Worker {
         training.first.forward(replica);
         throw new IllegalStateException("no more images");
       }
-      case WRONG_ORDER -> comeTo(training.second, replica);
-      case WRONG_CHANNELS -> comeTo(training.wide, replica);
-      case WRONG_DTYPE -> comeTo(training.exact, replica);
+      case WRONG_ORDER -> training.second.comeTo(replica);
+      case WRONG_CHANNELS -> training.wide.comeTo(replica);
+      case WRONG_DTYPE -> training.exact.comeTo(replica);
       default -> throw new IllegalArgumentException(failure.toString());
     }
-  }
-
-  private static void comeTo(Training.Layer layer, Replica replica) {
-    layer.forward(replica);
-    replica.synchronize();
   }
 
   private static void again(Map<String, String> environment) {
