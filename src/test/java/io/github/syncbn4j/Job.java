@@ -5,18 +5,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
-import java.util.concurrent.Callable;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
-import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
 
 /** One layer on one group with tensors of given row counts, as a training job would hold them. */
 final class Job implements AutoCloseable {
-  private static final long THREAD_LIMIT_SECONDS = 60;
-
   final ReplicaGroup group;
   final SyncBatchNormalization layer;
   final int channels;
@@ -97,40 +88,9 @@ final class Job implements AutoCloseable {
         });
   }
 
-  /** What one replica's thread does. */
-  interface Task {
-    void run(Replica replica) throws Exception;
-  }
-
-  /** Runs the task on a thread a replica; throws what the lowest failing rank threw. */
-  void onThreads(Task task) throws Exception {
-    ExecutorService threads = Executors.newFixedThreadPool(group.size());
-    try {
-      List<Callable<Void>> tasks = new ArrayList<>();
-      for (Replica replica : group.replicas()) {
-        tasks.add(
-            () -> {
-              task.run(replica);
-              return null;
-            });
-      }
-      List<Future<Void>> results = threads.invokeAll(tasks, THREAD_LIMIT_SECONDS, TimeUnit.SECONDS);
-      for (Future<Void> result : results) {
-        if (result.isCancelled()) {
-          throw new TimeoutException("a replica's thread hangs");
-        }
-        try {
-          result.get();
-        } catch (ExecutionException e) {
-          if (e.getCause() instanceof Exception cause) {
-            throw cause;
-          }
-          throw e;
-        }
-      }
-    } finally {
-      threads.shutdownNow();
-    }
+  /** Runs the task for all replicas at once; throws what the lowest failing rank threw. */
+  void onThreads(OnThreads.Task task) throws Exception {
+    OnThreads.run(group, task);
   }
 
   /** Everything a step produces, in a fixed order, for comparing bits. */

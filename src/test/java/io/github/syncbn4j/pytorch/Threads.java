@@ -1,17 +1,15 @@
 package io.github.syncbn4j.pytorch;
 
+import io.github.syncbn4j.OnThreads;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.FutureTask;
 import java.util.function.Consumer;
 import java.util.function.Function;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.global.torch;
 
-/** A thread a replica. */
+/** A thread a replica, which libtorch does not divide further. */
 final class Threads {
   private Threads() {}
 
@@ -30,37 +28,17 @@ final class Threads {
 
   /** As {@link #onEach}, with a result of each, in rank order. */
   static <T> List<T> fromEach(ReplicaGroup group, Function<Replica, T> action) {
-    List<FutureTask<T>> tasks = new ArrayList<>();
-    for (Replica replica : group.replicas()) {
-      FutureTask<T> task =
-          new FutureTask<>(
-              () -> {
-                torch.set_num_threads(1);
-                return action.apply(replica);
-              });
-      tasks.add(task);
-      new Thread(task, "replica-" + replica.rank()).start();
+    try {
+      return OnThreads.call(
+          group,
+          replica -> {
+            torch.set_num_threads(1);
+            return action.apply(replica);
+          });
+    } catch (RuntimeException e) {
+      throw e;
+    } catch (Exception e) {
+      throw new IllegalStateException(e);
     }
-    List<T> results = new ArrayList<>();
-    RuntimeException failure = null;
-    for (FutureTask<T> task : tasks) {
-      try {
-        results.add(task.get());
-      } catch (ExecutionException e) {
-        failure = failure == null ? failureOf(e) : failure;
-      } catch (InterruptedException e) {
-        throw new IllegalStateException(e);
-      }
-    }
-    if (failure != null) {
-      throw failure;
-    }
-    return results;
-  }
-
-  private static RuntimeException failureOf(ExecutionException e) {
-    return e.getCause() instanceof RuntimeException cause
-        ? cause
-        : new IllegalStateException(e.getCause());
   }
 }

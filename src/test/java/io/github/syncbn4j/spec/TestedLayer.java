@@ -4,6 +4,7 @@ import io.github.syncbn4j.Adjustment;
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.DeviceTensor;
 import io.github.syncbn4j.ForwardPass;
+import io.github.syncbn4j.OnThreads;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.SyncBatchNormalization;
@@ -12,17 +13,10 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
-import java.util.concurrent.TimeUnit;
 import java.util.function.UnaryOperator;
 
 /** A layer on a group of its own, which takes the steps that {@link PlainLayer} takes. */
 final class TestedLayer implements AutoCloseable {
-  private static final long THREAD_LIMIT_SECONDS = 60;
-
   final ReplicaGroup group;
   final SyncBatchNormalization layer;
   private final Placement.Style style;
@@ -111,22 +105,7 @@ final class TestedLayer implements AutoCloseable {
   /** A thread a replica. */
   Map<String, double[]> stepByThreads(Step step) throws Exception {
     tensors = new Tensors(step);
-    ExecutorService threads = Executors.newFixedThreadPool(group.size());
-    try {
-      List<Callable<Void>> tasks = new ArrayList<>();
-      for (Replica replica : group.replicas()) {
-        tasks.add(
-            () -> {
-              runOnOneReplica(replica, step);
-              return null;
-            });
-      }
-      for (Future<Void> done : threads.invokeAll(tasks, THREAD_LIMIT_SECONDS, TimeUnit.SECONDS)) {
-        done.get();
-      }
-    } finally {
-      threads.shutdownNow();
-    }
+    OnThreads.run(group, replica -> runOnOneReplica(replica, step));
     return tensors.results();
   }
 
