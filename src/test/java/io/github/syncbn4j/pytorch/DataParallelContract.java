@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.github.syncbn4j.Devices;
 import io.github.syncbn4j.ReplicaGroup;
 import java.util.List;
+import java.util.function.Consumer;
 import java.util.stream.IntStream;
 import org.bytedeco.pytorch.Module;
 import org.bytedeco.pytorch.Scalar;
@@ -132,22 +133,15 @@ abstract class DataParallelContract extends ScopedTest implements Devices {
 
   @Test
   void gradients_areSummed() {
-    List<Net> networks = networks();
-    try (ReplicaGroup group = group(REPLICAS)) {
-      Threads.onEach(
-          group,
-          replica -> {
-            Net network = networks.get(replica.rank());
-            DataParallel parallel = new DataParallel(replica, network);
-            setGradients(network, replica.rank());
-            parallel.sumGradients();
-            requireGradients(network, 1);
-          });
-    }
+    requireExchanged(DataParallel::sumGradients, 1);
   }
 
   @Test
   void gradients_areAveraged() {
+    requireExchanged(DataParallel::averageGradients, REPLICAS);
+  }
+
+  private void requireExchanged(Consumer<DataParallel> exchange, double divisor) {
     List<Net> networks = networks();
     try (ReplicaGroup group = group(REPLICAS)) {
       Threads.onEach(
@@ -156,8 +150,8 @@ abstract class DataParallelContract extends ScopedTest implements Devices {
             Net network = networks.get(replica.rank());
             DataParallel parallel = new DataParallel(replica, network);
             setGradients(network, replica.rank());
-            parallel.averageGradients();
-            requireGradients(network, REPLICAS);
+            exchange.accept(parallel);
+            requireGradients(network, divisor);
           });
     }
   }
