@@ -1,7 +1,7 @@
 package io.github.syncbn4j.cli.bench;
 
 import io.github.syncbn4j.ReplicaGroup;
-import io.github.syncbn4j.cli.Progress;
+import io.github.syncbn4j.cli.output.Progress;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;

@@ -1,6 +1,6 @@
 package io.github.syncbn4j.cli.bench;
 
-import io.github.syncbn4j.cli.Charts;
+import io.github.syncbn4j.cli.output.Charts;
 import java.awt.BasicStroke;
 import java.awt.Color;
 import java.io.IOException;

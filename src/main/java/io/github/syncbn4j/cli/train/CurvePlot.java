@@ -1,6 +1,6 @@
 package io.github.syncbn4j.cli.train;
 
-import io.github.syncbn4j.cli.Charts;
+import io.github.syncbn4j.cli.output.Charts;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import java.awt.BasicStroke;
 import java.awt.Color;

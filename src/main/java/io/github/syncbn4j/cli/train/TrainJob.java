@@ -1,7 +1,7 @@
 package io.github.syncbn4j.cli.train;
 
 import io.github.syncbn4j.ReplicaGroup;
-import io.github.syncbn4j.cli.Progress;
+import io.github.syncbn4j.cli.output.Progress;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
 import io.github.syncbn4j.cli.train.TrainingRun.Saving;

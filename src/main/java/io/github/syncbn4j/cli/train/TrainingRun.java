@@ -4,7 +4,7 @@ import io.github.syncbn4j.DType;
 import io.github.syncbn4j.DeviceTensor;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
-import io.github.syncbn4j.cli.Progress;
+import io.github.syncbn4j.cli.output.Progress;
 import io.github.syncbn4j.pytorch.ReplicaThreads;
 import java.io.IOException;
 import java.nio.file.Path;

@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.within;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
-import io.github.syncbn4j.cli.Charts;
+import io.github.syncbn4j.cli.output.Charts;
 import java.awt.image.BufferedImage;
 import java.io.IOException;
 import java.io.PrintWriter;

@@ -4,7 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.github.syncbn4j.ReplicaGroup;
-import io.github.syncbn4j.cli.Progress;
+import io.github.syncbn4j.cli.output.Progress;
 import io.github.syncbn4j.cli.train.TrainingRun.Batches;
 import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;

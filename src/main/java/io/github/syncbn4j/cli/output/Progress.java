@@ -1,4 +1,4 @@
-package io.github.syncbn4j.cli;
+package io.github.syncbn4j.cli.output;
 
 import java.io.IOException;
 import java.nio.file.Files;
