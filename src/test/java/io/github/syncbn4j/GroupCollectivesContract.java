@@ -1,6 +1,6 @@
 package io.github.syncbn4j;
 
-import static io.github.syncbn4j.LayerContract.assertIllegal;
+import static io.github.syncbn4j.Refusals.assertIllegal;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 

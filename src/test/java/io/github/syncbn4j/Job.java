@@ -3,6 +3,7 @@ package io.github.syncbn4j;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 
@@ -40,6 +41,17 @@ final class Job implements AutoCloseable {
       y.add(replica.allocate(DType.FLOAT32, n, channels));
       dx.add(replica.allocate(DType.FLOAT32, n, channels));
     }
+  }
+
+  /** A layer whose momentum is 0.8 on as many replicas as there are row counts. */
+  static Job of(Devices devices, long seed, double offset, int channels, int... rows) {
+    ReplicaGroup group = devices.group(rows.length);
+    return new Job(
+        group,
+        SyncBatchNormalization.builder(group, channels).momentum(0.8).build(),
+        seed,
+        offset,
+        rows);
   }
 
   private DeviceTensor upload(Replica replica, float[] values, int n) {
@@ -104,6 +116,21 @@ final class Job implements AutoCloseable {
       results.addAll(state(replica));
     }
     return results;
+  }
+
+  /** For comparing results to the last bit, NaNs too. */
+  static List<Integer> bits(List<float[]> tensors) {
+    List<Integer> bits = new ArrayList<>();
+    for (float[] tensor : tensors) {
+      for (float value : tensor) {
+        bits.add(Float.floatToRawIntBits(value));
+      }
+    }
+    return bits;
+  }
+
+  static List<Integer> bits(DeviceTensor... tensors) {
+    return bits(Arrays.stream(tensors).map(DeviceTensor::copyToHost).toList());
   }
 
   List<float[]> state(Replica replica) {

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class CpuLayerErrorsTest extends LayerErrorsContract implements Devices.Cpu {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class CpuLayerInputsTest extends LayerInputsContract implements Devices.Cpu {}

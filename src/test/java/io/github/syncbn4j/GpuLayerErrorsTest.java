@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuLayerErrorsTest extends LayerErrorsContract implements Devices.Gpu {}

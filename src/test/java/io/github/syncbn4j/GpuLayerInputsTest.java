@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuLayerInputsTest extends LayerInputsContract implements Devices.Gpu {}

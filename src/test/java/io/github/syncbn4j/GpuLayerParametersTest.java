@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuLayerParametersTest extends LayerParametersContract implements Devices.Gpu {}

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimLayerErrorsTest extends LayerErrorsContract implements Devices.Sim {}

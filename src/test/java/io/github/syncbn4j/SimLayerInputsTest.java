@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimLayerInputsTest extends LayerInputsContract implements Devices.Sim {}
