@@ -77,33 +77,11 @@ final class PlainLayer {
     return values;
   }
 
-  /** The channel of each element of x: the index within the axes, the last dimension fastest. */
-  private int[] channelsOf(Values x) {
-    int rank = x.shape().length;
-    boolean[] isAxis = new boolean[rank];
-    for (int axis : options.axis) {
-      isAxis[axis < 0 ? axis + rank : axis] = true;
-    }
-    int[] channelOf = new int[x.data().length];
-    for (int i = 0; i < channelOf.length; i++) {
-      int rest = i;
-      int stride = 1;
-      for (int k = rank - 1; k >= 0; k--) {
-        int index = rest % (int) x.shape()[k];
-        rest /= (int) x.shape()[k];
-        if (isAxis[k]) {
-          channelOf[i] += index * stride;
-          stride *= (int) x.shape()[k];
-        }
-      }
-    }
-    return channelOf;
-  }
-
   /** Takes the mean and variance that the step normalizes with. */
   private List<int[]> begin(Step step) {
     ofBatch = step.training && trainable;
-    List<int[]> channelOf = step.x.stream().map(this::channelsOf).toList();
+    List<int[]> channelOf =
+        step.x.stream().map(x -> PlainPlaces.channels(x, options.axis)).toList();
     if (ofBatch) {
       takeBatchStatistics(step, channelOf);
     } else {
@@ -166,7 +144,7 @@ final class PlainLayer {
       double sum = 0;
       for (int rank = 0; rank < step.x.size(); rank++) {
         for (int i = 0; i < channelOf.get(rank).length; i++) {
-          if (channelOf.get(rank)[i] == c && counts(step, rank, i)) {
+          if (channelOf.get(rank)[i] == c && PlainPlaces.counts(step, rank, i)) {
             sum += step.x.get(rank).data()[i];
             count[c]++;
           }
@@ -179,7 +157,7 @@ final class PlainLayer {
       double squares = 0;
       for (int rank = 0; rank < step.x.size(); rank++) {
         for (int i = 0; i < channelOf.get(rank).length; i++) {
-          if (channelOf.get(rank)[i] == c && counts(step, rank, i)) {
+          if (channelOf.get(rank)[i] == c && PlainPlaces.counts(step, rank, i)) {
             double deviation = step.x.get(rank).data()[i] - mean[c];
             squares += deviation * deviation;
           }
@@ -187,14 +165,6 @@ final class PlainLayer {
       }
       variance[c] = squares / count[c];
     }
-  }
-
-  private static boolean counts(Step step, int rank, int i) {
-    if (step.mask == null || step.mask.get(rank) == null) {
-      return true;
-    }
-    long[] shape = step.x.get(rank).shape();
-    return step.mask.get(rank).data()[i / (int) shape[shape.length - 1]] != 0;
   }
 
   private void takeRenormCorrection() {
@@ -239,21 +209,7 @@ final class PlainLayer {
     if (factors == null || !ofBatch) {
       return absent;
     }
-    Values factor = factors.get(rank);
-    long[] shape = step.x.get(rank).shape();
-    int at = 0;
-    int stride = 1;
-    int rest = i;
-    for (int k = shape.length - 1; k >= 0; k--) {
-      int index = rest % (int) shape[k];
-      rest /= (int) shape[k];
-      int own = k - (shape.length - factor.shape().length);
-      if (own >= 0 && factor.shape()[own] != 1) {
-        at += index * stride;
-        stride *= (int) factor.shape()[own];
-      }
-    }
-    return factor.data()[at];
+    return PlainPlaces.broadcast(factors.get(rank), step.x.get(rank).shape(), i);
   }
 
   /** What gamma multiplies. */
@@ -318,7 +274,7 @@ final class PlainLayer {
       for (int i = 0; i < channelOf.get(rank).length; i++) {
         int c = channelOf.get(rank)[i];
         double g = g(step, rank, i, c);
-        if (g == 0 && !counts(step, rank, i)) {
+        if (g == 0 && !PlainPlaces.counts(step, rank, i)) {
           continue; // adds nothing, even if x is NaN
         }
         double a = factor(step.adjustScale, step, rank, i, 1);
@@ -351,7 +307,7 @@ final class PlainLayer {
         double own = factor(step.adjustScale, step, rank, i, 1) * g;
         double throughStatistics = 0;
         double throughScale = 0;
-        if (ofBatch && count[c] > 0 && counts(step, rank, i)) {
+        if (ofBatch && count[c] > 0 && PlainPlaces.counts(step, rank, i)) {
           double xhat = xhat(step, rank, i, c);
           throughStatistics = sum[c] / count[c] + xhat * sumXhat[c] / count[c];
           throughScale = sumScale[c] / count[c] + Math.abs(xhat) * sumXhatScale[c] / count[c];
