@@ -31,6 +31,7 @@ import org.bytedeco.javacpp.Pointer;
 final class CudaDevice implements Device {
   private final int ordinal;
   private final String id;
+  private final CurrentDevice current;
 
   // Null, or none, until the constructor comes to them.
   private CUstream_st own;
@@ -47,6 +48,7 @@ final class CudaDevice implements Device {
   CudaDevice(int ordinal) {
     this.ordinal = ordinal;
     this.id = "gpu:" + ordinal;
+    this.current = new CurrentDevice(id, ordinal);
     try {
       int previous = enter();
       try {
@@ -159,7 +161,7 @@ final class CudaDevice implements Device {
   }
 
   private boolean isCapturing(CUstream_st ofStream) {
-    int[] status = new int[1];
+    int[] status = CurrentDevice.answer();
     check(cudart.cudaStreamIsCapturing(ofStream, status), "cudaStreamIsCapturing");
     return status[0] != cudart.cudaStreamCaptureStatusNone;
   }
@@ -229,7 +231,7 @@ final class CudaDevice implements Device {
   @Override
   public void free(long address) {
     if (address != 0) {
-      release(List.of(() -> check(cudart.cudaFree(new Address(address)), "cudaFree")));
+      current.release(List.of(() -> check(cudart.cudaFree(new Address(address)), "cudaFree")));
     }
   }
 
@@ -365,48 +367,20 @@ final class CudaDevice implements Device {
     if (controlMemory != null) {
       releases.add(() -> check(cudart.cudaFreeHost(controlMemory), "cudaFreeHost"));
     }
-    release(releases);
-  }
-
-  /**
-   * Runs all of them, also where this cannot be made the current device: they know their device,
-   * and it being current only keeps the runtime from waking another.
-   */
-  private void release(List<Runnable> releases) {
-    int[] previous = {ordinal};
-    List<Runnable> actions = new ArrayList<>();
-    actions.add(() -> previous[0] = enter());
-    actions.addAll(releases);
-    actions.add(() -> leave(previous[0]));
-    Cleanup.runAll(actions);
+    current.release(releases);
   }
 
   /** Makes this the thread's current device and returns the one before. */
   int enter() {
-    int[] current = new int[1];
-    check(cudart.cudaGetDevice(current), "cudaGetDevice");
-    if (current[0] != ordinal) {
-      int error = cudart.cudaSetDevice(ordinal);
-      if (error != cudart.cudaSuccess) {
-        // A device that has failed has become the current one all the same.
-        cudart.cudaSetDevice(current[0]);
-        check(error, "cudaSetDevice");
-      }
-    }
-    return current[0];
+    return current.enter();
   }
 
   void leave(int previous) {
-    if (previous != ordinal) {
-      check(cudart.cudaSetDevice(previous), "cudaSetDevice");
-    }
+    current.leave(previous);
   }
 
   private void check(int error, String call) {
-    if (error != cudart.cudaSuccess) {
-      cudart.cudaGetLastError();
-      CudaRuntime.check(id, error, call);
-    }
+    current.check(error, call);
   }
 
   private void checkKernel(int status, String call) {

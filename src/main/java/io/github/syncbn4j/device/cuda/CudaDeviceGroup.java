@@ -110,7 +110,7 @@ public final class CudaDeviceGroup implements DeviceGroup {
 
   @Override
   public String callOf(Collective part) {
-    return NcclClique.callOf(part);
+    return NcclCall.OF_TENSOR.name(part);
   }
 
   @Override

@@ -1,11 +1,9 @@
 package io.github.syncbn4j.device.cuda;
 
-import io.github.syncbn4j.device.Address;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Rows;
-import io.github.syncbn4j.device.natives.CudaKernels;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -21,7 +19,6 @@ import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
 import java.util.function.ToIntFunction;
 import java.util.stream.Collectors;
-import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.nccl;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
@@ -53,8 +50,6 @@ final class NcclClique {
   /** For a communicator that is being made to get a handle, without which it cannot be aborted. */
   private static final Duration HANDLE_GRACE = Duration.ofMillis(500);
 
-  private final Enqueue<Rows> allReduceRows = new AllReduceRows();
-  private final Enqueue<Collective> collective = new OfTensor();
   private final List<CudaDevice> devices;
   private final ncclComm[] communicators;
 
@@ -210,20 +205,15 @@ final class NcclClique {
 
   /** Enqueues the sum of the replicas' rows. */
   void allReduce(Rows[] rows) {
-    enqueueAll(rows, allReduceRows);
-  }
-
-  /** NCCL's function for a collective over tensors. */
-  static String callOf(Collective part) {
-    return part.isSum() ? "ncclAllReduce" : "ncclBroadcast";
+    enqueueAll(rows, NcclCall.ALL_REDUCE_ROWS);
   }
 
   /** Enqueues a collective over tensors. */
   void run(Collective[] parts) {
-    enqueueAll(parts, collective);
+    enqueueAll(parts, NcclCall.OF_TENSOR);
   }
 
-  private <T> void enqueueAll(T[] parts, Enqueue<T> call) {
+  private <T> void enqueueAll(T[] parts, NcclCall<T> call) {
     callsUnderWay.incrementAndGet();
     try {
       if (!usable) {
@@ -239,7 +229,7 @@ final class NcclClique {
     }
   }
 
-  private <T> void enqueueOne(T part, Enqueue<T> call) {
+  private <T> void enqueueOne(T part, NcclCall<T> call) {
     CudaDevice device = device(call.rank(part));
     int previous = device.enter();
     try {
@@ -249,7 +239,7 @@ final class NcclClique {
     }
   }
 
-  private <T> void enqueueGroup(T[] parts, Enqueue<T> call) {
+  private <T> void enqueueGroup(T[] parts, NcclCall<T> call) {
     checkGroup(parts, call, nccl.ncclGroupStart(), "ncclGroupStart");
     RuntimeException refused = null;
     try {
@@ -267,7 +257,7 @@ final class NcclClique {
     checkGroup(parts, call, result, "ncclGroupEnd");
   }
 
-  private <T> void checkGroup(T[] parts, Enqueue<T> call, int result, String name) {
+  private <T> void checkGroup(T[] parts, NcclCall<T> call, int result, String name) {
     if (result != nccl.ncclSuccess) {
       String ids =
           Arrays.stream(parts)
@@ -281,81 +271,11 @@ final class NcclClique {
     return devices.get(rank - firstRank);
   }
 
-  private <T> void enqueue(T part, Enqueue<T> call) {
+  private <T> void enqueue(T part, NcclCall<T> call) {
     ncclComm communicator = communicators[call.rank(part) - firstRank];
     CudaDevice device = device(call.rank(part));
     int result = call.enqueue(part, communicator, device.streamPointer());
     Nccl.check(device.id(), result, call.name(part), communicator);
-  }
-
-  /** A collective call of one rank. Made once each, so that a step makes nothing. */
-  private interface Enqueue<T> {
-    int rank(T part);
-
-    int enqueue(T part, ncclComm communicator, CUstream_st stream);
-
-    String name(T part);
-  }
-
-  private static final class AllReduceRows implements Enqueue<Rows> {
-    @Override
-    public int rank(Rows part) {
-      return part.rank();
-    }
-
-    @Override
-    public int enqueue(Rows part, ncclComm communicator, CUstream_st stream) {
-      return nccl.ncclAllReduce(
-          part.buffer(),
-          part.buffer(),
-          part.elements(),
-          nccl.ncclFloat64,
-          nccl.ncclSum,
-          communicator,
-          stream);
-    }
-
-    @Override
-    public String name(Rows part) {
-      return "ncclAllReduce";
-    }
-  }
-
-  private static final class OfTensor implements Enqueue<Collective> {
-    @Override
-    public int rank(Collective part) {
-      return part.rank();
-    }
-
-    @Override
-    public int enqueue(Collective part, ncclComm communicator, CUstream_st stream) {
-      Address buffer = new Address(part.address());
-      return part.isSum()
-          ? nccl.ncclAllReduce(
-              buffer,
-              buffer,
-              part.elements(),
-              type(part.dtype()),
-              nccl.ncclSum,
-              communicator,
-              stream)
-          : nccl.ncclBroadcast(
-              buffer, buffer, part.bytes(), nccl.ncclUint8, part.root(), communicator, stream);
-    }
-
-    private static int type(int dtype) {
-      return switch (dtype) {
-        case CudaKernels.SYNCBN_FLOAT64 -> nccl.ncclFloat64;
-        case CudaKernels.SYNCBN_FLOAT32 -> nccl.ncclFloat32;
-        case CudaKernels.SYNCBN_FLOAT16 -> nccl.ncclFloat16;
-        default -> nccl.ncclBfloat16;
-      };
-    }
-
-    @Override
-    public String name(Collective part) {
-      return callOf(part);
-    }
   }
 
   /**
