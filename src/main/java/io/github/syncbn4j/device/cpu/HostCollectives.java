@@ -21,12 +21,10 @@ final class HostCollectives {
   /** Each rank's row into all others' buffers: what a sum of the zero-filled buffers gives. */
   static void copyRows(Rows[] all) {
     for (Rows from : all) {
-      long bytes = from.length() * Double.BYTES;
-      long offset = from.rank() * bytes;
-      Address source = Address.of(from.buffer().address(), offset);
+      int rank = from.rank();
       for (Rows to : all) {
         if (to != from) {
-          Pointer.memcpy(Address.of(to.buffer().address(), offset), source, bytes);
+          Pointer.memcpy(to.row(rank), from.row(rank), from.bytes());
         }
       }
     }
