@@ -126,7 +126,8 @@ final class GroupCalls {
    * @throws IllegalStateException if the stream of one of them is captured into a graph
    */
   void requireNoCapture() {
-    for (Replica replica : replicas) {
+    for (int i = 0; i < replicas.size(); i++) { // in every step: an iterator would be garbage
+      Replica replica = replicas.get(i);
       if (replica.isCapturing()) {
         throw new IllegalStateException(
             "one thread cannot capture the steps of several replicas into a graph, where NCCL may deadlock: use a thread for each (%s)"

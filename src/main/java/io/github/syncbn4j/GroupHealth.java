@@ -82,7 +82,8 @@ final class GroupHealth implements AutoCloseable {
 
   /** Fails the group if a kernel has seen that the replicas are at different steps. */
   void detectMismatch() {
-    for (Replica replica : replicas) {
+    for (int i = 0; i < replicas.size(); i++) { // at every call: an iterator would be garbage
+      Replica replica = replicas.get(i);
       syncbn_control control = replica.device().control().host();
       if (control.mismatch() != 0) {
         fail(mismatch(replica, control));

@@ -27,11 +27,13 @@ final class CpuDevice implements Device {
 
   private final String id;
   private final long pool;
-  private final syncbn_control control = new syncbn_control().retainReference();
+  private final Control control;
 
   CpuDevice(int rank, long pool) {
     this.id = "cpu:" + rank;
     this.pool = pool;
+    syncbn_control words = new syncbn_control().retainReference();
+    this.control = new Control(words, words.address());
   }
 
   @Override
@@ -133,7 +135,7 @@ final class CpuDevice implements Device {
 
   @Override
   public Control control() {
-    return new Control(control, control.address());
+    return control;
   }
 
   @Override

@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class CpuStepAllocationTest extends StepAllocationContract implements Devices.Cpu {}

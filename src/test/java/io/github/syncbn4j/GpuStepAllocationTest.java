@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class GpuStepAllocationTest extends StepAllocationContract implements Devices.Gpu {}
