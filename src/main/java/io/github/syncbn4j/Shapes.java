@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.check.Elements;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.stream.IntStream;
@@ -14,22 +15,8 @@ final class Shapes {
    * @throws IllegalArgumentException for a negative dimension, or more bytes than 2^63 - 1
    */
   static long elements(long[] shape, DType dtype) {
-    long elements = 1;
-    for (long dimension : shape) {
-      if (dimension < 0) {
-        throw new IllegalArgumentException(
-            "negative dimension " + dimension + " in shape " + Arrays.toString(shape));
-      }
-    }
-    if (isEmpty(shape)) {
-      return 0;
-    }
-    try {
-      for (long dimension : shape) {
-        elements = Math.multiplyExact(elements, dimension);
-      }
-      Math.multiplyExact(elements, dtype.bytes());
-    } catch (ArithmeticException e) {
+    long elements = Elements.of(shape);
+    if (elements >= Long.MAX_VALUE / dtype.bytes()) {
       throw new IllegalArgumentException(
           "shape " + Arrays.toString(shape) + " of " + dtype + " has more than 2^63 - 1 bytes");
     }

@@ -89,6 +89,7 @@ abstract class LayerErrorsContract implements Devices {
           () -> SyncBatchNormalization.builder(group, 1).momentum(Double.NaN), "momentum", "NaN");
       assertIllegal(() -> replica.allocate(DType.FLOAT32, 2, -3), "-3", "[2, -3]");
       assertIllegal(() -> replica.allocate(DType.FLOAT32, 1L << 40, 1L << 40), "2^63");
+      assertIllegal(() -> replica.allocate(DType.BOOL, 1L << 40, 1L << 40), "2^63");
       assertIllegal(() -> replica.wrap(0, DType.FLOAT32, 2, 2), "address 0");
       assertIllegal(() -> replica.wrap(0x1002, DType.FLOAT32, 2, 2), "0x1002", "not aligned");
       assertIllegal(() -> replica.allocate(DType.FLOAT32, 2).copyFromHost(1, 2, 3), "3 values");

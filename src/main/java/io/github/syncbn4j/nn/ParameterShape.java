@@ -1,5 +1,6 @@
 package io.github.syncbn4j.nn;
 
+import io.github.syncbn4j.check.Elements;
 import java.util.Arrays;
 
 /** Parameters are arrays: what their shapes may be. */
@@ -13,25 +14,11 @@ final class ParameterShape {
    * @throws IllegalArgumentException for a negative dimension, or more elements than an array has
    */
   static int elements(long... shape) {
-    boolean empty = false;
-    for (long dimension : shape) {
-      if (dimension < 0) {
-        throw new IllegalArgumentException(
-            "negative dimension " + dimension + " in shape " + Arrays.toString(shape));
-      }
-      empty |= dimension == 0;
-    }
-    if (empty) {
-      return 0;
-    }
-    long elements = 1;
-    for (long dimension : shape) {
-      if (dimension > MAX_ELEMENTS / elements) {
-        throw new IllegalArgumentException(
-            "a parameter of shape %s has more than %d elements, the limit"
-                .formatted(Arrays.toString(shape), MAX_ELEMENTS));
-      }
-      elements *= dimension;
+    long elements = Elements.of(shape);
+    if (elements > MAX_ELEMENTS) {
+      throw new IllegalArgumentException(
+          "a parameter of shape %s has more than %d elements, the limit"
+              .formatted(Arrays.toString(shape), MAX_ELEMENTS));
     }
     return (int) elements;
   }

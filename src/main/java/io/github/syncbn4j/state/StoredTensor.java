@@ -1,5 +1,6 @@
 package io.github.syncbn4j.state;
 
+import io.github.syncbn4j.check.Elements;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
@@ -132,33 +133,20 @@ public final class StoredTensor {
    *     the limits
    */
   static long bytes(String dtype, long[] shape) {
-    long bytes = elementBytes(dtype);
-    if (bytes == 0) {
+    int elementBytes = elementBytes(dtype);
+    if (elementBytes == 0) {
       throw new IllegalArgumentException("unknown dtype " + Quote.of(dtype));
     }
     if (shape.length > MAX_RANK) {
       throw new IllegalArgumentException(
           "shape has " + shape.length + " dimensions, the limit is " + MAX_RANK);
     }
-    boolean empty = false;
-    for (long dimension : shape) {
-      if (dimension < 0) {
-        throw new IllegalArgumentException(
-            "negative dimension " + dimension + " in shape " + Arrays.toString(shape));
-      }
-      empty |= dimension == 0;
+    long elements = Elements.of(shape);
+    if (elements > MAX_BYTES / elementBytes) {
+      throw new IllegalArgumentException(
+          "shape %s of %s takes more than %d bytes, the limit for one tensor"
+              .formatted(Arrays.toString(shape), dtype, MAX_BYTES));
     }
-    if (empty) {
-      return 0;
-    }
-    for (long dimension : shape) {
-      if (dimension > MAX_BYTES / bytes) {
-        throw new IllegalArgumentException(
-            "shape %s of %s takes more than %d bytes, the limit for one tensor"
-                .formatted(Arrays.toString(shape), dtype, MAX_BYTES));
-      }
-      bytes *= dimension;
-    }
-    return bytes;
+    return elements * elementBytes;
   }
 }

@@ -39,13 +39,14 @@ class HouseTest {
     mayUse("cli.train", "cli.output", "pytorch", "root", "state", "job");
     mayUse("cli.output");
     mayUse("pytorch", "root", "device");
-    mayUse("root", "state", "nn", "job", "device", "device.cpu", "device.cuda");
-    mayUse("state", "nn");
-    mayUse("nn");
+    mayUse("root", "check", "state", "nn", "job", "device", "device.cpu", "device.cuda");
+    mayUse("state", "nn", "check");
+    mayUse("nn", "check");
     mayUse("job");
     mayUse("device.cpu", "device");
     mayUse("device.cuda", "device");
     mayUse("device");
+    mayUse("check");
   }
 
   private static JavaClasses classes;
