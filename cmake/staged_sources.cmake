@@ -1,0 +1,28 @@
+# syncbn_stage_sources(<variable> <folder>...): copies folders of native/ to where they are compiled from in every build of a
+# release, and sets the variable to that place. nvcc puts a hash of a source's whole path into the names of kernels, and
+# follows links, so that nothing but the same path gives the same bits. The place is named by the content: builds of other
+# sources do not meet there, builds of the same ones write the same files.
+function(syncbn_stage_sources variable)
+  set(files)
+  foreach(folder IN LISTS ARGN)
+    file(GLOB_RECURSE more CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/${folder}/*)
+    list(APPEND files ${more})
+  endforeach()
+  set(contents)
+  foreach(file IN LISTS files)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${file})
+    file(SHA256 ${CMAKE_SOURCE_DIR}/${file} hash)
+    string(APPEND contents "${file} ${hash}\n")
+  endforeach()
+  string(SHA256 name "${contents}")
+  set(place /tmp/syncbn4j-${name})
+  foreach(file IN LISTS files)
+    configure_file(${CMAKE_SOURCE_DIR}/${file} ${place}/${file} COPYONLY)
+    file(SHA256 ${CMAKE_SOURCE_DIR}/${file} hash)
+    file(SHA256 ${place}/${file} staged)
+    if(NOT staged STREQUAL hash)
+      message(FATAL_ERROR "${place}/${file} is not what was copied there: remove ${place}")
+    endif()
+  endforeach()
+  set(${variable} ${place} PARENT_SCOPE)
+endfunction()
