@@ -40,20 +40,20 @@ final class GroupMaker {
     this.timeout = options.timeout;
   }
 
-  static ReplicaGroup auto() {
+  static void choose(GroupOptions options) {
     if (!CudaRuntime.isAvailable()) {
       LOG.info("syncbn4j uses the CPU: {}", String.join("; ", CudaRuntime.unavailabilityReasons()));
-      return ReplicaGroup.cpus(1);
-    }
-    if (CudaRuntime.deviceCount() > 1 && !Nccl.isAvailable()) {
+      options.cpus(1);
+    } else if (CudaRuntime.deviceCount() > 1 && !Nccl.isAvailable()) {
       LOG.info(
           "syncbn4j uses one GPU of {}: {}",
           CudaRuntime.deviceCount(),
           String.join("; ", Nccl.unavailabilityReasons()));
-      return ReplicaGroup.gpus(0);
+      options.gpus(0);
+    } else {
+      LOG.info("syncbn4j uses {} GPU(s)", CudaRuntime.deviceCount());
+      options.gpus();
     }
-    LOG.info("syncbn4j uses {} GPU(s)", CudaRuntime.deviceCount());
-    return ReplicaGroup.gpus();
   }
 
   ReplicaGroup make() {

@@ -68,6 +68,12 @@ abstract sealed class GroupOptions permits ReplicaGroup.Builder {
     return builder();
   }
 
+  /** See {@link ReplicaGroup#auto}. */
+  public ReplicaGroup.Builder auto() {
+    GroupMaker.choose(this);
+    return builder();
+  }
+
   /** See {@link ReplicaGroup#fromEnvironment}. */
   public ReplicaGroup.Builder environment(Map<String, String> variables) {
     this.job = JobEnvironment.of(variables);
@@ -126,7 +132,7 @@ abstract sealed class GroupOptions permits ReplicaGroup.Builder {
   final void requireOneKind() {
     if (Stream.of(cpus, gpus, job, member).filter(Objects::nonNull).count() != 1) {
       throw new IllegalStateException(
-          "call exactly one of cpus(n), gpus(...), environment(...) and rank(...)");
+          "call exactly one of cpus(n), gpus(...), auto(), environment(...) and rank(...)");
     }
   }
 

@@ -109,7 +109,7 @@ public final class ReplicaGroup implements AutoCloseable {
    * one line.
    */
   public static ReplicaGroup auto() {
-    return GroupMaker.auto();
+    return builder().auto().build();
   }
 
   /**
@@ -337,8 +337,8 @@ public final class ReplicaGroup implements AutoCloseable {
   }
 
   /**
-   * Options of a group. Exactly one of {@link #cpus}, {@link #gpus}, {@link #environment} and
-   * {@link #rank} must be called.
+   * Options of a group. Exactly one of {@link #cpus}, {@link #gpus}, {@link #auto}, {@link
+   * #environment} and {@link #rank} must be called.
    */
   public static final class Builder extends GroupOptions {
     private Builder() {}
