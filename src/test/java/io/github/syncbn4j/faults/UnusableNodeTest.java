@@ -15,6 +15,8 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /**
  * What a group says on a node that cannot carry it: no GPU or too few, libraries that are missing,
@@ -28,12 +30,17 @@ class UnusableNodeTest {
   private static final String NO_GPU = UNAVAILABLE + "no GPU can be used: ";
   private static final String NO_NCCL = UNAVAILABLE + "several GPUs cannot be used together: ";
 
+  private static final String DRIVER = " -> install NVIDIA's driver 580 or newer";
+  private static final String NCCL =
+      " -> install libnccl2 2.27 or newer for CUDA 13 from NVIDIA's repository, or put the folder of its libnccl.so.2 on LD_LIBRARY_PATH";
+
   @Test
   void nodeWithoutGpu() throws Exception {
     assertThat(open(Map.of("SYNCBN_SIM_DEVICES", "0")))
         .isEqualTo(
             NO_GPU
-                + "cudaGetDeviceCount failed with cudaErrorNoDevice (no CUDA-capable device is detected)");
+                + "cudaGetDeviceCount failed with cudaErrorNoDevice (no CUDA-capable device is detected)"
+                + " -> nvidia-smi has to list a GPU, and neither CUDA_VISIBLE_DEVICES nor a container may hide it");
   }
 
   @Test
@@ -41,9 +48,12 @@ class UnusableNodeTest {
     assertThat(open(Map.of("SYNCBN_SIM_DRIVER_VERSION", "12080")))
         .isEqualTo(
             NO_GPU
-                + "cudaDriverGetVersion: the driver supports CUDA 12.8, needed is 13.0 or newer; "
+                + "cudaDriverGetVersion: the driver supports CUDA 12.8, needed is 13.0 or newer"
+                + DRIVER
+                + "; "
                 + "cudaGetDeviceCount failed with cudaErrorInsufficientDriver "
-                + "(CUDA driver version is insufficient for CUDA runtime version)");
+                + "(CUDA driver version is insufficient for CUDA runtime version)"
+                + DRIVER);
   }
 
   @Test
@@ -51,7 +61,8 @@ class UnusableNodeTest {
     assertThat(open(Map.of("SYNCBN_SIM_RUNTIME_VERSION", "12090")))
         .isEqualTo(
             NO_GPU
-                + "cudaRuntimeGetVersion: libcudart.so.13 is version 12.9, needed is 13.0 or newer");
+                + "cudaRuntimeGetVersion: libcudart.so.13 is version 12.9, needed is 13.0 or newer"
+                + " -> take the other libcudart.so.13 off LD_LIBRARY_PATH and LD_PRELOAD: the right one is in the jar");
   }
 
   @Test
@@ -60,35 +71,54 @@ class UnusableNodeTest {
     assertThat(open(old))
         .isEqualTo(
             NO_NCCL
-                + "ncclGetVersion: libnccl.so.2 is version 2.26.5, needed is 2.27.0 or newer "
-                + "(Debian package libnccl2)");
+                + "ncclGetVersion: libnccl.so.2 is version 2.26.5, needed is 2.27.0 or newer"
+                + NCCL);
     assertThat(open(old, "1")).as("one GPU needs no NCCL").isEqualTo("open");
   }
 
   @Test
   void callsThatFailWhenTheNodeIsLookedAt() throws Exception {
-    String texts = "(unknown error)";
+    String texts = "(unknown error) -> sudo modprobe nvidia-uvm, or restart the machine";
     for (String call :
         List.of("cudaRuntimeGetVersion", "cudaDriverGetVersion", "cudaGetDeviceCount")) {
       assertThat(open(Map.of("SYNCBN_SIM_FAULTS", call + ":1:999")))
           .isEqualTo(NO_GPU + call + " failed with cudaErrorUnknown " + texts);
     }
     assertThat(open(Map.of("SYNCBN_SIM_FAULTS", "ncclGetVersion:1:2")))
-        .isEqualTo(NO_NCCL + "ncclGetVersion failed with 2: unhandled system error");
+        .isEqualTo(
+            NO_NCCL
+                + "ncclGetVersion failed with 2: unhandled system error"
+                + " -> NCCL_DEBUG=WARN says more; a container needs shared memory, as docker run --shm-size=1g");
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "46, cudaErrorDevicesUnavailable, end the process that has the GPU to itself",
+    "802, cudaErrorSystemNotReady, start nvidia-fabricmanager",
+    "803, cudaErrorSystemDriverMismatch, restart the machine",
+    "804, cudaErrorCompatNotSupportedOnDevice, take CUDA's compat folder off LD_LIBRARY_PATH"
+  })
+  void driverThatDoesNotServe(int code, String name, String mend) throws Exception {
+    assertThat(open(Map.of("SYNCBN_SIM_FAULTS", "cudaGetDeviceCount:1:" + code)))
+        .startsWith(NO_GPU + "cudaGetDeviceCount failed with " + name)
+        .contains(" -> " + mend);
   }
 
   @Test
   void nodeWithoutDriver(@TempDir Path libraries) throws Exception {
     assertThat(openWith(libraries, "libcudart.so.13", "libnccl.so.2"))
-        .startsWith(NO_GPU + "the CUDA runtime cannot be loaded (is an NVIDIA driver installed?): ")
-        .contains("libcuda.so.1");
+        .startsWith(NO_GPU + "the CUDA runtime cannot be loaded: ")
+        .endsWith(
+            "libcuda.so.1: cannot open shared object file: No such file or directory"
+                + DRIVER
+                + "; start a container with its GPUs, as docker run --gpus all does");
   }
 
   @Test
   void nodeWithoutNccl(@TempDir Path libraries) throws Exception {
     assertThat(openWith(libraries, "libcuda.so.1", "libcudart.so.13"))
-        .startsWith(NO_NCCL + "NCCL cannot be loaded (package libnccl2): ")
-        .contains("libnccl.so.2");
+        .startsWith(NO_NCCL + "NCCL cannot be loaded: ")
+        .endsWith("libnccl.so.2: cannot open shared object file: No such file or directory" + NCCL);
   }
 
   /**

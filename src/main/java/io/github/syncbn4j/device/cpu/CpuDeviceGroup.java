@@ -3,7 +3,6 @@ package io.github.syncbn4j.device.cpu;
 import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
-import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceGroup;
 import io.github.syncbn4j.device.Halves;
 import io.github.syncbn4j.device.Rows;
@@ -32,17 +31,7 @@ public final class CpuDeviceGroup implements DeviceGroup {
    * @param threads of the pool, 1 to 256, the calling thread included
    */
   public CpuDeviceGroup(int replicas, int threads) {
-    int abi = CpuKernels.syncbn_cpu_abi_version();
-    if (abi != CpuKernels.SYNCBN_ABI_VERSION) {
-      throw new DeviceException(
-          "cpu",
-          "syncbn_cpu_abi_version",
-          abi,
-          "libsyncbn_cpu.so has ABI version "
-              + abi
-              + ", needed is "
-              + CpuKernels.SYNCBN_ABI_VERSION);
-    }
+    CpuRuntime.ensureAvailable();
     long[] handle = new long[1];
     CpuDevice.check(
         "cpu", CpuKernels.syncbn_cpu_pool_create(threads, handle), "syncbn_cpu_pool_create");
@@ -58,11 +47,6 @@ public final class CpuDeviceGroup implements DeviceGroup {
             Collective::rank,
             CpuDeviceGroup::conflict,
             HostCollectives::run);
-  }
-
-  /** Compiler and instruction sets of libsyncbn_cpu.so. */
-  public static String buildInfo() {
-    return CpuKernels.syncbn_cpu_build_info().getString();
   }
 
   @Override

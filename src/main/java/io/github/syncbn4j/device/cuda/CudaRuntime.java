@@ -2,13 +2,14 @@ package io.github.syncbn4j.device.cuda;
 
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceUnavailableException;
+import io.github.syncbn4j.device.NativeLibrary;
+import io.github.syncbn4j.device.Remedy;
 import io.github.syncbn4j.device.natives.CudaKernels;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
-import org.bytedeco.javacpp.Loader;
 
 /**
  * The one door to CUDA: whether it can be used here, and if not, every reason.
@@ -30,22 +31,19 @@ public final class CudaRuntime {
     static final int DEVICES;
 
     static {
-      Throwable cause = null;
       int devices = 0;
-      try {
-        Loader.load(CudaKernels.class);
+      Throwable kernels = NativeLibrary.load(CudaKernels.class, "the GPU kernels", REASONS);
+      if (REASONS.isEmpty()) {
         int abi = CudaKernels.syncbn_cuda_abi_version();
         if (abi != CudaKernels.SYNCBN_ABI_VERSION) {
-          REASONS.add(
+          add(
               "libsyncbn_cuda.so has ABI version %d, needed is %d"
                   .formatted(abi, CudaKernels.SYNCBN_ABI_VERSION));
         }
-      } catch (LinkageError e) {
-        cause = e;
-        REASONS.add("the GPU kernels cannot be loaded: " + deepest(e));
       }
-      try {
-        Loader.load(cudart.class);
+      int before = REASONS.size();
+      Throwable runtime = NativeLibrary.load(cudart.class, "the CUDA runtime", REASONS);
+      if (REASONS.size() == before) {
         int[] value = new int[1];
         int error = cudart.cudaRuntimeGetVersion(value);
         requireVersion("cudaRuntimeGetVersion", error, "libcudart.so.13 is version", value[0]);
@@ -53,37 +51,29 @@ public final class CudaRuntime {
         requireVersion("cudaDriverGetVersion", error, "the driver supports CUDA", value[0]);
         error = cudart.cudaGetDeviceCount(value);
         if (error != cudart.cudaSuccess) {
-          REASONS.add("cudaGetDeviceCount failed with " + describe(error));
+          add("cudaGetDeviceCount failed with " + describe(error));
         } else if (value[0] == 0) {
-          REASONS.add("the CUDA driver sees no GPU");
+          add("the CUDA driver sees no GPU");
         } else {
           devices = value[0];
         }
-      } catch (LinkageError e) {
-        cause = cause == null ? e : cause;
-        REASONS.add(
-            "the CUDA runtime cannot be loaded (is an NVIDIA driver installed?): " + deepest(e));
       }
-      CAUSE = cause;
+      CAUSE = kernels == null ? runtime : kernels;
       DEVICES = devices;
+    }
+
+    private static void add(String trouble) {
+      REASONS.add(Remedy.with(trouble));
     }
 
     private static void requireVersion(String call, int error, String what, int version) {
       if (error != cudart.cudaSuccess) {
-        REASONS.add(call + " failed with " + describe(error));
+        add(call + " failed with " + describe(error));
       } else if (version < OLDEST) {
-        REASONS.add(
+        add(
             "%s: %s %s, needed is %s or newer"
                 .formatted(call, what, dotted(version), dotted(OLDEST)));
       }
-    }
-
-    private static String deepest(Throwable e) {
-      Throwable last = e;
-      while (last.getCause() != null) {
-        last = last.getCause();
-      }
-      return String.valueOf(last.getMessage());
     }
   }
 
@@ -94,7 +84,7 @@ public final class CudaRuntime {
     return Probe.REASONS.isEmpty();
   }
 
-  /** Why not: one entry a reason; empty where available. */
+  /** Why not, and what to do about it: one entry a reason; empty where available. */
   public static List<String> unavailabilityReasons() {
     return List.copyOf(Probe.REASONS);
   }

@@ -2,13 +2,14 @@ package io.github.syncbn4j.device.cuda;
 
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceUnavailableException;
+import io.github.syncbn4j.device.NativeLibrary;
+import io.github.syncbn4j.device.Remedy;
 import java.util.ArrayList;
 import java.util.List;
 import org.bytedeco.cuda.global.nccl;
 import org.bytedeco.cuda.nccl.ncclComm;
 import org.bytedeco.cuda.nccl.ncclConfig_t;
 import org.bytedeco.javacpp.BytePointer;
-import org.bytedeco.javacpp.Loader;
 
 /** Whether NCCL can be used here, its version, and its errors. Needed for two GPUs or more. */
 public final class Nccl {
@@ -21,27 +22,20 @@ public final class Nccl {
     static final int VERSION;
 
     static {
-      Throwable cause = null;
       int[] version = new int[1];
-      try {
-        Loader.load(nccl.class);
+      CAUSE = NativeLibrary.load(nccl.class, "NCCL", REASONS);
+      if (REASONS.isEmpty()) {
         int result = nccl.ncclGetVersion(version);
         if (result != nccl.ncclSuccess) {
-          REASONS.add("ncclGetVersion failed with %d: %s".formatted(result, text(result)));
+          REASONS.add(
+              Remedy.with("ncclGetVersion failed with %d: %s".formatted(result, text(result))));
         } else if (version[0] < OLDEST) {
           REASONS.add(
-              "ncclGetVersion: libnccl.so.2 is version %s, needed is %s or newer (Debian package libnccl2)"
-                  .formatted(dotted(version[0]), dotted(OLDEST)));
+              Remedy.with(
+                  "ncclGetVersion: libnccl.so.2 is version %s, needed is %s or newer"
+                      .formatted(dotted(version[0]), dotted(OLDEST))));
         }
-      } catch (LinkageError e) {
-        cause = e;
-        Throwable last = e;
-        while (last.getCause() != null) {
-          last = last.getCause();
-        }
-        REASONS.add("NCCL cannot be loaded (package libnccl2): " + last.getMessage());
       }
-      CAUSE = cause;
       VERSION = version[0];
     }
   }
