@@ -29,7 +29,8 @@ import picocli.CommandLine.Spec;
       BenchCommand.class,
       ReplayCommand.class,
       ConvertCommand.class,
-      InfoCommand.class
+      InfoCommand.class,
+      DoctorCommand.class
     },
     versionProvider = BuildInfo.class,
     mixinStandardHelpOptions = true,

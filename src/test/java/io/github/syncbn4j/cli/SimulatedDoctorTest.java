@@ -1,0 +1,54 @@
+package io.github.syncbn4j.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.github.syncbn4j.device.cuda.CudaRuntime;
+import io.github.syncbn4j.sim.SimNode;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+
+/** {@code syncbn doctor} on the simulated node. */
+@Tag("sim")
+class SimulatedDoctorTest {
+  @Test
+  void everyGpu_isTested_aloneAndWithTheOthers() {
+    CommandRun run = doctor();
+    assertThat(run.err()).isEmpty();
+    for (int gpu = 0; gpu < CudaRuntime.deviceCount(); gpu++) {
+      String beginning = "self-test +gpu:" + gpu + ": 1 steps, largest error ";
+      assertThat(run.lines()).anyMatch(line -> line.matches(beginning + ".*"));
+    }
+    assertThat(run.lines()).anyMatch(line -> line.matches("auto\\(\\) +takes gpu:0, .*: all GPUs"));
+    assertThat(run.lines())
+        .anyMatch(line -> line.matches("self-test +auto\\(\\): 1 steps, largest error .*"));
+    assertThat(run.lines()).anyMatch(line -> line.matches("variable +SYNCBN_SIM_DEVICES=\\d+"));
+    assertThat(run.lines()).last().asString().matches("troubles +none");
+    assertThat(run.status()).isZero();
+  }
+
+  @Test
+  void gpuOnWhichNoKernelStarts_isTroubleWithItsMend() {
+    Map<Integer, String> mends =
+        Map.of(
+            209, "cudaErrorNoKernelImageForDevice\\) -> build for this GPU with -Prelease or .*",
+            222, "cudaErrorUnsupportedPtxVersion\\) -> install NVIDIA's driver 580 or newer",
+            46, "cudaErrorDevicesUnavailable\\) -> end the process that has the GPU to itself, .*");
+    mends.forEach(
+        (code, mend) -> {
+          SimNode.fail("cudaLaunchKernelExC", 1, code);
+          CommandRun run = doctor();
+          List<String> troubles =
+              run.lines().stream().filter(line -> line.startsWith("trouble ")).toList();
+          assertThat(troubles).hasSize(1);
+          assertThat(troubles.get(0)).matches("trouble +gpu:0: .*" + mend);
+          assertThat(run.lines()).anyMatch(line -> line.matches("self-test +gpu:0: failed"));
+          assertThat(run.status()).isEqualTo(1);
+        });
+  }
+
+  private static CommandRun doctor() {
+    return CommandRun.of("doctor", "--device", "gpu", "--seconds", "0");
+  }
+}
