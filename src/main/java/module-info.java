@@ -12,6 +12,9 @@ module io.github.syncbn4j {
   // The adapter to bytedeco PyTorch. Not transitive: whoever has no PyTorch could not be compiled.
   requires static org.bytedeco.pytorch;
 
+  // Keras' files.
+  requires static io.jhdf;
+
   // The command line.
   requires static info.picocli;
   requires static com.fasterxml.jackson.databind;
