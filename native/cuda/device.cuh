@@ -15,19 +15,14 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+// Dynamic shared memory of the launch.
+#define SYNCBN_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+
 namespace syncbn {
 
-// Enqueues kernel<<<grid, block, 0, stream>>>(params) and returns the launch's error, leaving none behind.
 template <typename Params>
-cudaError_t launch(void (*kernel)(Params), dim3 grid, dim3 block, cudaStream_t stream, Params params) {
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.stream = stream;
-  void *arguments[] = {&params};
-  const cudaError_t error = cudaLaunchKernelExC(&config, reinterpret_cast<const void *>(kernel), arguments);
-  if (error != cudaSuccess) cudaGetLastError();
-  return error;
+const void *kernel_address(void (*kernel)(Params)) {
+  return reinterpret_cast<const void *>(kernel);
 }
 
 // A load that the host's and other devices' writes reach, and that later loads do not overtake.
@@ -40,6 +35,16 @@ __device__ __forceinline__ uint32_t load_acquire_system(const uint32_t *address)
 // A store that the host sees only after this thread's earlier stores.
 __device__ __forceinline__ void store_release_system(uint32_t *address, uint32_t value) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+
+// The same among the threads of the device.
+__device__ __forceinline__ uint32_t load_acquire(const uint32_t *address) {
+  uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+__device__ __forceinline__ void store_release(uint32_t *address, uint32_t value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
 
 // A store that the compiler does not take apart, as it does some with branches around them.
@@ -65,6 +70,8 @@ __device__ __forceinline__ void forget(uint4 &value) {
 }
 
 }  // namespace syncbn
+
+#include "launch.cuh"
 
 #else
 #include "../sim/device_language.h"

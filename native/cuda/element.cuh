@@ -115,12 +115,17 @@ __device__ __forceinline__ Unit<V> unpack(Packed<V> packed) {
 }
 
 template <typename V>
+__device__ __forceinline__ Packed<V> pack(const Unit<V> &unit) {
+  Packed<V> packed;
+  memcpy(&packed, &unit, sizeof packed);
+  return packed;
+}
+
+template <typename V>
 __device__ __forceinline__ void store_unit(typename V::Element *address, const Unit<V> &unit) {
   if constexpr (V::kWhole) {
-    using Word = typename WordOf<sizeof unit>::Type;
-    Word word;
-    memcpy(&word, &unit, sizeof unit);
-    store_whole(reinterpret_cast<Word *>(address), word);
+    const auto word = pack<V>(unit).word;
+    store_whole(reinterpret_cast<std::remove_const_t<decltype(word)> *>(address), word);
   } else {
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) address[j] = unit.v[j];

@@ -101,7 +101,8 @@ auto choose(const Plan &plan) {
 template <typename Params>
 int enqueue(const char *operation, void (*kernel)(Params), const LaunchShape &shape, syncbn_address stream,
             const Params &params) {
-  const cudaError_t error = launch(kernel, shape.grid, shape.block, reinterpret_cast<cudaStream_t>(stream), params);
+  const cudaError_t error = launch(kernel, shape.grid, shape.block, reinterpret_cast<cudaStream_t>(stream), params,
+                                   shape.shared, shape.together);
   if (error == cudaSuccess) return SYNCBN_OK;
   return fail(last_error(), SYNCBN_DEVICE_ERROR, "%s: %s (%s)", operation, cudaGetErrorString(error),
               cudaGetErrorName(error));

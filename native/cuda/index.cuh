@@ -34,12 +34,13 @@ enum class Access {
 };
 
 // One compiled form of a kernel. kWidth is that of a unit, in elements.
-template <typename T, Layout kLayoutOf, int kWidthOf, Access kAccess>
+template <typename T, Layout kLayoutOf, int kWidthOf, Access kAccessOf>
 struct Variant {
   using Element = T;
   using Real = Compute<T>;
   static constexpr Layout kLayout = kLayoutOf;
   static constexpr int kWidth = kWidthOf;
+  static constexpr Access kAccess = kAccessOf;
   static constexpr bool kWhole = kAccess == Access::kWhole;
   static constexpr bool kSpecial = kAccess == Access::kSpecial;
   static constexpr int kChannels = kLayout == Layout::kRows ? kWidth : 1;  // of a thread
@@ -159,6 +160,8 @@ inline int64_t max_unit_blocks(const Tiling &tiling, int width, const Shape &sha
 struct LaunchShape {
   dim3 grid;
   dim3 block;
+  size_t shared = 0;      // bytes of dynamic shared memory
+  bool together = false;  // cooperative: all blocks are on the device at a time
 };
 
 // At least one block, also without elements: the statistics and the state are written all the same.

@@ -14,12 +14,14 @@ namespace syncbn {
 // Units that a thread adds up in Compute<T> before they go into its float64: bounds the rounding errors of the sums.
 constexpr int kFlushUnits = 64;
 
-// The workspace: one ticket for each tile of a reduction of several blocks a tile, and one for the normalization; then
-// float64: a reduction's partial results [unit blocks][kMaxStored][channels], or the normalization's statistics
-// [3][channels]. The tickets come first and take the same space at any number of channels, so that layers may share a
-// workspace. Each is 0 whenever no kernel runs.
+// The workspace: one ticket for each tile of a reduction of several blocks a tile, one for the normalization, and a
+// gate for each such tile; then float64: a reduction's partial results [unit blocks][kMaxStored][channels], or the
+// normalization's statistics [3][channels]. What is counted comes first and takes the same space at any number of
+// channels, so that layers may share a workspace. Each ticket is 0 whenever no kernel runs; a gate is any number.
 constexpr int64_t kTickets = 256;
 constexpr int64_t kNormalizeTicket = kTickets - 1;
+constexpr int64_t kGates = kTickets;
+constexpr int64_t kWords = 2 * kTickets;
 static_assert(kMaxBlocks / 2 <= kNormalizeTicket, "tiles that have two blocks or more must find a ticket each");
 
 constexpr int kMaxStored = 5;
@@ -30,14 +32,14 @@ struct Workspace {
 };
 
 inline Workspace workspace_at(uint64_t address) {
-  return {reinterpret_cast<uint32_t *>(address), reinterpret_cast<double *>(address + kTickets * sizeof(uint32_t))};
+  return {reinterpret_cast<uint32_t *>(address), reinterpret_cast<double *>(address + kWords * sizeof(uint32_t))};
 }
 
 // Of whatever variant has the most partial results. In kRows tiles are widest: kPlanes may have more blocks of units
 // for a channel, but no more than kMaxBlocks blocks of its narrower tiles, or one for each tile.
 inline int64_t workspace_bytes(int64_t channels) {
   const int64_t blocks = max_unit_blocks(kReduceTiling, 1, {1, channels, 1});
-  return kTickets * static_cast<int64_t>(sizeof(uint32_t)) + blocks * kMaxStored * channels * 8;
+  return kWords * static_cast<int64_t>(sizeof(uint32_t)) + blocks * kMaxStored * channels * 8;
 }
 
 // kValues float64 for each of a thread's channels, and the number of elements that they stand for: one number for all
@@ -53,6 +55,7 @@ struct Partial {
 
   double v[kSize];
 
+  __device__ __forceinline__ double &at(int i) { return v[i]; }
   static constexpr __device__ int count_at(int c) { return kCounts == 1 ? 0 : c; }
   static constexpr __device__ int value_at(int i, int c) { return kCounts + i * kChannels + c; }
 
@@ -87,10 +90,10 @@ struct MergeMoments {
 
 // Per channel: sums.
 struct AddSums {
-  template <typename P>
-  static __device__ __forceinline__ void merge(P &into, const P &from) {
+  template <typename Into, typename P>
+  static __device__ __forceinline__ void merge(Into &into, const P &from) {
 #pragma unroll
-    for (int i = 0; i < P::kSize; ++i) into.v[i] += from.v[i];
+    for (int i = 0; i < P::kSize; ++i) into.at(i) += from.v[i];
   }
 };
 
@@ -126,14 +129,19 @@ struct Stash {
     for (int i = 0; i < P::kSize; ++i) at(i) = 0;
   }
 
-  __device__ __forceinline__ P load() const {
+  __device__ __forceinline__ void store(const P &partial) const {
+#pragma unroll
+    for (int i = 0; i < P::kSize; ++i) at(i) = partial.v[i];
+  }
+
+  // Of this thread, or of one further on.
+  __device__ __forceinline__ P load(unsigned threads_on = 0) const {
     P partial;
 #pragma unroll
-    for (int i = 0; i < P::kSize; ++i) partial.v[i] = at(i);
+    for (int i = 0; i < P::kSize; ++i) partial.v[i] = columns<P>()[i][thread_of_block() + threads_on];
     return partial;
   }
 
- private:
   // The compiler would keep in registers what it has just stored, if it knew that it is the same thread's column.
   static __device__ __forceinline__ double &at(int i) {
     int64_t thread = thread_of_block();
@@ -142,27 +150,37 @@ struct Stash {
   }
 };
 
+// Partial results of many channels stay in their columns, also where they are merged, since a thread may have units in
+// its registers.
+template <typename P>
+constexpr bool kMergesInColumns = P::kChannels == 8;
+
+template <typename Merge, typename P>
+__device__ __forceinline__ void merge_into(P &partial, const P &from) {
+  if constexpr (kMergesInColumns<P>) {
+    const Stash<P> stash;
+    Merge::merge(stash, from);
+  } else {
+    Merge::merge(partial, from);
+  }
+}
+
 // Merges the partial results of the threads of a lane; that whose turn is 0 returns the result. blockDim.y is a power
 // of two. Called twice, it needs a __syncthreads() between.
 template <typename V, typename Merge, typename P>
 __device__ __forceinline__ void reduce_block(P &partial, const Share &share) {
-  auto &shared = columns<P>();
-  const int thread = thread_of_block();
+  constexpr bool kInColumns = kMergesInColumns<P>;
+  const Stash<P> stash;
   const unsigned to_next_turn = V::kLayout == Layout::kRows ? blockDim.x : 1;
+  if (kInColumns) stash.store(partial);
   for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-    // A thread writes once, in the round that it leaves after; so one barrier a round is enough.
-    if (share.turn >= half && share.turn < 2 * half) {
-#pragma unroll
-      for (int i = 0; i < P::kSize; ++i) shared[i][thread] = partial.v[i];
-    }
+    // A thread writes once for others, before the round in which they read; so one barrier a round is enough.
+    if (!kInColumns && share.turn >= half && share.turn < 2 * half) stash.store(partial);
     __syncthreads();
-    if (share.turn < half) {
-      P from;
-#pragma unroll
-      for (int i = 0; i < P::kSize; ++i) from.v[i] = shared[i][thread + half * to_next_turn];
-      Merge::merge(partial, from);
-    }
+    if (share.turn >= half) continue;
+    merge_into<Merge>(partial, stash.load(half * to_next_turn));
   }
+  if (kInColumns) partial = stash.load();
 }
 
 // Whether this block is the last of `blocks` to come here, and so sees all that the others wrote before they came. The
@@ -203,6 +221,7 @@ __device__ __forceinline__ bool reduce_tile(P &partial, const Geometry &geometry
   if (!is_last_block(workspace.tickets + blockIdx.x, blocks)) return false;
 
   partial = P{};
+  if (kMergesInColumns<P>) Stash<P>{}.clear();
   for (unsigned block = share.turn; share.exists && block < blocks; block += blockDim.y) {
     const double *at = values + block * channels * P::kStored;
     P from;
@@ -216,8 +235,9 @@ __device__ __forceinline__ bool reduce_tile(P &partial, const Geometry &geometry
       for (int i = 0; i < P::kValues; ++i) from.value(i, c) = __ldcg(at + i * channels + c);
       if constexpr (V::kSpecial) from.count(c) = __ldcg(at + P::kValues * channels + c);
     }
-    Merge::merge(partial, from);
+    merge_into<Merge>(partial, from);
   }
+  if (kMergesInColumns<P>) partial = Stash<P>{}.load();
   reduce_block<V, Merge>(partial, share);
   return true;
 }

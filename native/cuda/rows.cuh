@@ -18,11 +18,14 @@ struct Rows {
   int64_t channels;
   bool channel_counts;  // whether there is a third part
   int world_size;
+  double known_count =
+      -1;  // of each channel, where the head is not to be read: another tile may still have to write it
 
   __device__ __forceinline__ double *row(int rank) const { return address + rank * length; }
   __device__ __forceinline__ double *part(int i, int rank) const { return row(rank) + head + i * channels; }
   // Of a forward row.
   __device__ __forceinline__ double count(int rank, int64_t channel) const {
+    if (known_count >= 0) return known_count;
     return channel_counts ? part(2, rank)[channel] : row(rank)[1];
   }
 };

@@ -275,6 +275,20 @@ int32_t syncbn_cuda_backward_reduce(const syncbn_backward_reduce_args *args);
 int32_t syncbn_cuda_backward_input(const syncbn_backward_input_args *args);
 int32_t syncbn_cuda_copy(const syncbn_copy_args *args);
 
+// The two halves of a step of a replica that is alone, world_size 1, so that nothing comes between them: the same bits.
+// In one launch, which reads x (backward: x and dy) from memory once and keeps it in registers and shared memory, if
+// *_on_chip says how many bytes that takes; else, where it says 0, in the two launches. It says 0 for what the current
+// device does not hold, a mask, an adjustment, float64, and tensors that are not aligned. The arguments of the halves
+// agree with each other. A launch in which blocks wait for blocks is cooperative; it can be captured into a graph.
+// forward: statistics is SYNCBN_BATCH. backward: training is 1, and dy of the second half is the first's dy, or
+// dresidual.
+int32_t syncbn_cuda_forward_on_chip(const syncbn_stats_args *stats, const syncbn_normalize_args *normalize,
+                                    int64_t *bytes);
+int32_t syncbn_cuda_forward(const syncbn_stats_args *stats, const syncbn_normalize_args *normalize);
+int32_t syncbn_cuda_backward_on_chip(const syncbn_backward_reduce_args *reduce, const syncbn_backward_input_args *input,
+                                     int64_t *bytes);
+int32_t syncbn_cuda_backward(const syncbn_backward_reduce_args *reduce, const syncbn_backward_input_args *input);
+
 #ifdef __cplusplus
 }
 #endif

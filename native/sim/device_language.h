@@ -238,17 +238,9 @@ const void *known_kernel(void (*kernel)(Params)) {
 
 }  // namespace sim
 
-// Enqueues the kernel and returns the launch's error, leaving none behind.
 template <typename Params>
-cudaError_t launch(void (*kernel)(Params), dim3 grid, dim3 block, cudaStream_t stream, Params params) {
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.stream = stream;
-  void *arguments[] = {&params};
-  const cudaError_t error = cudaLaunchKernelExC(&config, sim::known_kernel(kernel), arguments);
-  if (error != cudaSuccess) cudaGetLastError();
-  return error;
+const void *kernel_address(void (*kernel)(Params)) {
+  return sim::known_kernel(kernel);
 }
 
 // A load that the host's and other devices' writes reach, and that later loads do not overtake. Other device threads
@@ -263,6 +255,10 @@ inline void store_release_system(uint32_t *address, uint32_t value) {
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
 }
 
+// The same among the threads of the device.
+inline uint32_t load_acquire(const uint32_t *address) { return load_acquire_system(address); }
+inline void store_release(uint32_t *address, uint32_t value) { store_release_system(address, value); }
+
 template <typename T>
 void store_whole(T *address, T value) {
   *address = value;
@@ -276,5 +272,7 @@ inline void forget(T &) {}
 inline void grid_sync(int line = __builtin_LINE()) { sim_grid_barrier(line); }
 
 }  // namespace syncbn
+
+#include "../cuda/launch.cuh"
 
 #endif

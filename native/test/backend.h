@@ -49,6 +49,11 @@ int32_t backward_reduce(const syncbn_backward_reduce_args *args);
 int32_t backward_input(const syncbn_backward_input_args *args);
 int32_t copy(const syncbn_copy_args *args);
 
+// Whether there are the following: a direction of a replica that is alone, in one launch where that is possible.
+extern const bool kHasDirections;
+int32_t forward(const syncbn_stats_args *stats, const syncbn_normalize_args *normalize);
+int32_t backward(const syncbn_backward_reduce_args *reduce, const syncbn_backward_input_args *input);
+
 }  // namespace backend
 
 #endif

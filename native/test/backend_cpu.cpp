@@ -78,4 +78,8 @@ int32_t backward_reduce(const syncbn_backward_reduce_args *args) { return syncbn
 int32_t backward_input(const syncbn_backward_input_args *args) { return syncbn_cpu_backward_input(args); }
 int32_t copy(const syncbn_copy_args *args) { return syncbn_cpu_copy(args); }
 
+const bool kHasDirections = false;
+int32_t forward(const syncbn_stats_args *, const syncbn_normalize_args *) { return SYNCBN_UNSUPPORTED; }
+int32_t backward(const syncbn_backward_reduce_args *, const syncbn_backward_input_args *) { return SYNCBN_UNSUPPORTED; }
+
 }  // namespace backend

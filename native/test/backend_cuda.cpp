@@ -79,4 +79,12 @@ int32_t backward_reduce(const syncbn_backward_reduce_args *args) { return syncbn
 int32_t backward_input(const syncbn_backward_input_args *args) { return syncbn_cuda_backward_input(args); }
 int32_t copy(const syncbn_copy_args *args) { return syncbn_cuda_copy(args); }
 
+const bool kHasDirections = true;
+int32_t forward(const syncbn_stats_args *stats, const syncbn_normalize_args *normalize) {
+  return syncbn_cuda_forward(stats, normalize);
+}
+int32_t backward(const syncbn_backward_reduce_args *reduce, const syncbn_backward_input_args *input) {
+  return syncbn_cuda_backward(reduce, input);
+}
+
 }  // namespace backend

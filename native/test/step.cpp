@@ -172,6 +172,11 @@ void Step::forward() {
   const std::vector<Statistics> statistics = merge(layer, rows);
   check_whole_batch(statistics);
   const State before = replicas[0]->state();
+  const auto results = [&] {
+    const Replica &alone = *replicas[0];
+    return std::vector<Bytes>{alone.forward_rows.download_bytes(), alone.saved.download_bytes(),
+                              alone.y().download_bytes(), alone.relu_mask.download_bytes()};
+  };
   for (const auto &replica : replicas) {
     const Context context("rank %zd", &replica - replicas.data());
     replica->normalize(rows);
@@ -182,6 +187,18 @@ void Step::forward() {
     CHECK(same_bits(after, replicas[0]->state()), "the state is not that of rank 0, bit for bit");
     CHECK(replica->control->mismatch == 0, "control: mismatch is %u", replica->control->mismatch);
   }
+  if (!backend::kHasDirections || layer.world_size > 1) return;
+  const Context context("forward as one call");
+  Replica &alone = *replicas[0];
+  const std::vector<Bytes> want = results();
+  const State after = alone.state();
+  alone.set_state(before);
+  alone.restore_inputs();
+  alone.forward_rows.upload(std::vector<double>(rows.size(), kNan));
+  forward_at_once();
+  CHECK(results() == want, "rows, saved, y or relu_mask have other bits");
+  CHECK(same_bits(alone.state(), after), "the state has other bits");
+  CHECK(alone.control->mismatch == 0, "control: mismatch is %u", alone.control->mismatch);
 }
 
 void Step::backward() {
@@ -194,11 +211,41 @@ void Step::backward() {
     check_backward_input(layer, replica, rows);
     CHECK(replica.control->mismatch == 0, "control: mismatch is %u", replica.control->mismatch);
   }
+  if (!backend::kHasDirections || layer.world_size > 1) return;
+  const Context context("backward as one call");
+  Replica &alone = *replicas[0];
+  const auto results = [&] {
+    return std::vector<Bytes>{alone.backward_rows.download_bytes(), alone.gamma_grad.download_bytes(),
+                              alone.beta_grad.download_bytes(), alone.dx().download_bytes(),
+                              alone.input().residual.empty() || &alone.dx() == &alone.dresidual()
+                                  ? Bytes()
+                                  : alone.dresidual().download_bytes()};
+  };
+  const std::vector<Bytes> want = results();
+  alone.restore_inputs();
+  alone.backward_rows.upload(std::vector<double>(rows.size(), kNan));
+  backward_at_once();
+  CHECK(results() == want, "rows, gradients, dx or dresidual have other bits");
+  CHECK(alone.control->mismatch == 0, "control: mismatch is %u", alone.control->mismatch);
 }
 
 void Step::run() {
   forward();
   backward();
+}
+
+void Step::forward_at_once() {
+  Replica &replica = *replicas[0];
+  const syncbn_stats_args stats = replica.stats_args();
+  const syncbn_normalize_args normalize = replica.normalize_args();
+  CHECK(backend::forward(&stats, &normalize) == SYNCBN_OK, "%s", backend::last_error());
+}
+
+void Step::backward_at_once() {
+  Replica &replica = *replicas[0];
+  const syncbn_backward_reduce_args reduce = replica.backward_reduce_args();
+  const syncbn_backward_input_args input = replica.backward_input_args();
+  CHECK(backend::backward(&reduce, &input) == SYNCBN_OK, "%s", backend::last_error());
 }
 
 void Step::recompute() {

@@ -79,7 +79,8 @@ struct Step {
 
   // The operations of all replicas in turn, with checks after each. May be called again: the state goes on.
   void run();
-  // Its halves. backward: after forward.
+  // Its halves. backward: after forward. A replica that is alone takes each again as one call, which must leave the same
+  // bits.
   void forward();
   void backward();
   // The reductions alone, without checks; return the rows after the all-reduce.
@@ -89,6 +90,9 @@ struct Step {
   void recompute();
   // Forward and backward with the moving statistics, with checks.
   void infer();
+  // A direction of a replica that is alone, as one call.
+  void forward_at_once();
+  void backward_at_once();
   // What the inputs of all replicas say of the statistics.
   void check_whole_batch(const std::vector<Statistics> &statistics) const;
 };
