@@ -3,8 +3,7 @@
 // registers and shared memory.
 //
 // in, out  as in backward_reduce.cu and backward_input.cu after a training forward, without mask and adjustment, and
-// with
-//          one rank's rows
+//          with one rank's rows
 //
 // Algorithm  A thread adds up the units of backward_reduce.cu in the order of backward_reduce.cu and keeps x and g; the
 //            tree is that of backward_reduce.cu. The block that has a tile's sums writes the tile's part of the row and
@@ -13,11 +12,9 @@
 // Launch     the grid and blocks of backward_reduce.cu, two blocks a multiprocessor. Where tiles have several blocks it
 //            is cooperative: all blocks, at most 264, are on the device at a time.
 // Traffic    reads x, dy and what else is given once, as their last use; writes dx once, left in the cache for the
-// layer
-//            before, dresidual and the gradients. 64 KB of x and dy in flight a multiprocessor.
-// On chip    a thread keeps 128 bytes in registers and the rest in shared memory: on an H100, with 227 KB of it, 25 MB
-// to
-//            34 MB of x and dy together (docs/tuning.md).
+//            layer before, dresidual and the gradients. 64 KB of x and dy in flight a multiprocessor.
+// On chip    a thread keeps 96 to 128 bytes in registers and the rest in shared memory: on an H100
+//            26 MB to 37 MB of x and dy together (docs/tuning.md).
 // Designed   as forward.cu.
 // Result     deterministic: the bits of backward_reduce.cu and backward_input.cu.
 // Index      64-bit, though what fits is small.
@@ -39,7 +36,7 @@ template <typename V>
 __device__ __forceinline__ void find_sums(const BackwardReduceParams &p, const Share &share, Chip<V, 2> &chip) {
   const Gate gate(p.workspace);
   Sums<V> sums = accumulate<V>(p, share, chip);
-  if (reduce_tile<V, AddSums>(sums, p.geometry, share, p.workspace)) {
+  if (reduce_tile<V, AddSums, true>(sums, p.geometry, share, p.workspace)) {
     write_sums<V>(p, share, sums);
     gate.open();
   } else {

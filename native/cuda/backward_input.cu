@@ -38,9 +38,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
   Coefficients<Real> coefficients[V::kChannels];
   find_coefficients<V>(p, share, coefficients);
   using T = typename V::Element;
-  const InMemory<V, 2> inputs = {{static_cast<const T *>(p.x), static_cast<const T *>(p.dy)}};
-  Cursor<V> cursor(p.geometry, share);
-  constexpr int kUnits = units_in_flight<V>(2);
+  using Inputs = InMemory<V, 2>;
+  const Inputs inputs = {{static_cast<const T *>(p.x), static_cast<const T *>(p.dy)}};
+  Cursor<V, Way::kBackward> cursor(p.geometry, share);
+  constexpr int kUnits = Inputs::kUnits;
   int64_t left = share.count;
   for (; left >= kUnits; left -= kUnits) {
     transform_units<kUnits, V>(coefficients, p, cursor, kUnits, inputs);

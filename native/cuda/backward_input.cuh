@@ -20,6 +20,7 @@ struct BackwardInputParams {
   const double *saved;
   Geometry geometry;
   bool relu;
+  bool streamed;  // dx
   // Training only.
   bool training;
   Rows exchange;
@@ -64,9 +65,9 @@ struct Coefficients {
 };
 
 // Up to kUnits units of a thread, of which x and dy come from the source; moves the cursor past them.
-template <int kUnits, typename V, typename Source>
+template <int kUnits, typename V, Way kWay, typename Source>
 __device__ __forceinline__ void transform_units(const Coefficients<typename V::Real> (&coefficients)[V::kChannels],
-                                                const BackwardInputParams &p, Cursor<V> &cursor, int units,
+                                                const BackwardInputParams &p, Cursor<V, kWay> &cursor, int units,
                                                 const Source &source) {
   using T = typename V::Element;
   using Real = typename V::Real;
@@ -77,7 +78,7 @@ __device__ __forceinline__ void transform_units(const Coefficients<typename V::R
   Packed<V> dy[kUnits];
   Bits counts[kUnits];
   Adjusting<V> adjusting[kUnits];
-  Cursor<V> ahead = cursor;
+  Cursor<V, kWay> ahead = cursor;
 #pragma unroll
   for (int k = 0; k < kUnits; ++k) {
     x[k] = dy[k] = {};
@@ -116,7 +117,7 @@ __device__ __forceinline__ void transform_units(const Coefficients<typename V::R
         }
         round_to(dx.v[j], gradient.scale * g);
       }
-      store_unit<V>(static_cast<T *>(p.dx) + cursor.offset, dx);
+      store_unit<V>(static_cast<T *>(p.dx) + cursor.offset, dx, p.streamed);
     }
     cursor.advance(p.geometry);
   }
@@ -161,6 +162,7 @@ inline BackwardInputParams params_of(const syncbn_backward_input_args &args, con
   p.saved = pointer<const double>(args.saved);
   p.geometry = plan.geometry;
   p.relu = args.relu != 0;
+  p.streamed = is_streamed(args);
   p.training = args.training != 0;
   p.exchange = rows_of(args.rows, kBackwardRowHead, args.channels, false, args.world_size);
   p.signature = args.signature;

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
   const Share share = share_of<V>(p.geometry, this_place());
   KeepNothing<V, 2> keeper;
   Sums<V> sums = accumulate<V>(p, share, keeper);
-  if (!reduce_tile<V, AddSums>(sums, p.geometry, share, p.workspace)) return;
+  if (!reduce_tile<V, AddSums, false>(sums, p.geometry, share, p.workspace)) return;
   write_sums<V>(p, share, sums);
 }
 

@@ -25,6 +25,7 @@ struct KeepNothing {
 // The units of kTensors tensors, as a source of the second look.
 template <typename V, int kTensors>
 struct InMemory {
+  static constexpr int kUnits = units_in_flight<V>(kTensors);
   const typename V::Element *tensors[kTensors];
 
   __device__ __forceinline__ Packed<V> load(int tensor, int64_t offset, int) const {

@@ -59,6 +59,14 @@ __device__ __forceinline__ void store_whole(uint4 *address, uint4 value) {
                : "memory");
 }
 
+// The same, of a line that is the first to leave the caches.
+__device__ __forceinline__ void store_streamed(unsigned short *address, unsigned short value) {
+  __stcs(address, value);
+}
+__device__ __forceinline__ void store_streamed(unsigned *address, unsigned value) { __stcs(address, value); }
+__device__ __forceinline__ void store_streamed(uint2 *address, uint2 value) { __stcs(address, value); }
+__device__ __forceinline__ void store_streamed(uint4 *address, uint4 value) { __stcs(address, value); }
+
 // Leaves the value as it is, but the compiler must take it for another: what follows from it is computed again where it
 // is needed, rather than kept in registers.
 __device__ __forceinline__ void forget(int64_t &value) { asm volatile("" : "+l"(value)); }

@@ -121,11 +121,17 @@ __device__ __forceinline__ Packed<V> pack(const Unit<V> &unit) {
   return packed;
 }
 
+// streamed: nothing reads it soon.
 template <typename V>
-__device__ __forceinline__ void store_unit(typename V::Element *address, const Unit<V> &unit) {
+__device__ __forceinline__ void store_unit(typename V::Element *address, const Unit<V> &unit, bool streamed = false) {
   if constexpr (V::kWhole) {
-    const auto word = pack<V>(unit).word;
-    store_whole(reinterpret_cast<std::remove_const_t<decltype(word)> *>(address), word);
+    auto word = pack<V>(unit).word;
+    auto *to = reinterpret_cast<decltype(word) *>(address);
+    if (streamed) {
+      store_streamed(to, word);
+    } else {
+      store_whole(to, word);
+    }
   } else {
 #pragma unroll
     for (int j = 0; j < V::kWidth; ++j) address[j] = unit.v[j];

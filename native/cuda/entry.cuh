@@ -120,6 +120,11 @@ Shape shape_of(const Args &args) {
 }
 
 template <typename Args>
+bool is_streamed(const Args &args) {
+  return args.outer * args.channels * args.inner * element_size(args.dtype) > kStreamedBytes;
+}
+
+template <typename Args>
 Strides mask_strides_of(const Args &args) {
   if (args.mask == 0) return {};
   return {args.mask_outer_stride, args.mask_channel_stride, args.mask_inner_stride};

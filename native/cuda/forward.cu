@@ -9,11 +9,9 @@
 // Launch     the grid and blocks of stats.cu, two blocks a multiprocessor. Where tiles have several blocks it is
 //            cooperative: all blocks, at most 264, are on the device at a time.
 // Traffic    reads x once, as its last use in the forward pass, and what else is given; writes y once, left in the
-// cache
-//            for the next layer, and the mask. 64 KB of x in flight a multiprocessor.
-// On chip    a thread keeps 128 bytes in registers and the rest in shared memory: on an H100, with 227 KB of it, 25 MB
-// to
-//            34 MB of x (docs/tuning.md).
+//            cache for the next layer, and the mask. 64 KB of x in flight a multiprocessor.
+// On chip    a thread keeps 96 to 128 bytes in registers and the rest in shared memory: on an H100
+//            27 MB to 37 MB of x (docs/tuning.md).
 // Designed   for whole 16-byte units of rows; for whole 16-byte units, units of 4 elements, and single elements of
 //            planes. float32, float16 and bfloat16. There is no variant for what is not aligned.
 // Result     deterministic: the bits of stats.cu and normalize.cu.
@@ -37,7 +35,7 @@ __device__ __forceinline__ void find_statistics(const StatsParams &p, const Shar
   const Gate gate(p.workspace);
   const Origin<V> origin = find_origin<V>(p, share);
   Moments<V> result = accumulate<V>(p, share, origin, chip);
-  if (reduce_tile<V, MergeMoments>(result, p.geometry, share, p.workspace)) {
+  if (reduce_tile<V, MergeMoments, true>(result, p.geometry, share, p.workspace)) {
     write_statistics<V>(p, share, origin, result);
     gate.open();
   } else {

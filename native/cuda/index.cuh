@@ -204,6 +204,7 @@ struct Share {
   bool exists;      // whether that is one of the tensor's: the last tile may be wider
   int64_t first;
   int64_t count;  // of its units
+  int64_t turns;  // from one of them to the next
 };
 
 template <typename V>
@@ -217,37 +218,44 @@ __host__ __device__ __forceinline__ Share share_of(const Geometry &geometry, con
   share.exists = share.channel < geometry.channels;
   const Range range = range_of_block(geometry.units, place.block.y, place.grid_size.y);
   share.first = range.begin + share.turn;
+  share.turns = size.y;
   share.count = share.exists ? (range.count + size.y - 1 - share.turn) / size.y : 0;
   return share;
 }
 
+// In which order a thread comes to its units. A second pass goes backward: what the first one read last is still
+// cached.
+enum class Way { kForward, kBackward };
+
 // Where a thread's units lie, one after the other and without a division.
-template <typename V>
+template <typename V, Way kWay = Way::kForward>
 struct Cursor {
   int64_t offset;  // of the unit's first element, in the tensor
   int64_t mask;    // kSpecial: of its byte in the mask
   int64_t at;      // kPlanes: of the unit in its run
 
   __host__ __device__ __forceinline__ Cursor(const Geometry &geometry, const Share &share) {
-    int64_t run = share.first;
+    const int64_t unit = kWay == Way::kForward ? share.first : share.first + (share.count - 1) * share.turns;
+    int64_t run = unit;
     at = 0;
     if constexpr (V::kLayout == Layout::kPlanes) {
-      run = share.first / geometry.run;
-      at = share.first - run * geometry.run;
+      run = unit / geometry.run;
+      at = unit - run * geometry.run;
     }
     offset = start(geometry.tensor.unit, run, share.channel);
     mask = V::kSpecial ? start(geometry.mask.unit, run, share.channel) : 0;
   }
 
   __host__ __device__ __forceinline__ void advance(const Geometry &geometry) {
-    offset += geometry.tensor.step;
-    if constexpr (V::kSpecial) mask += geometry.mask.step;
+    constexpr int64_t kSign = kWay == Way::kForward ? 1 : -1;
+    offset += kSign * geometry.tensor.step;
+    if constexpr (V::kSpecial) mask += kSign * geometry.mask.step;
     if constexpr (V::kLayout == Layout::kPlanes) {
-      at += geometry.step;
-      if (at >= geometry.run) {
-        at -= geometry.run;
-        offset += geometry.tensor.wrap;
-        if constexpr (V::kSpecial) mask += geometry.mask.wrap;
+      at += kSign * geometry.step;
+      if (kWay == Way::kForward ? at >= geometry.run : at < 0) {
+        at -= kSign * geometry.run;
+        offset += kSign * geometry.tensor.wrap;
+        if constexpr (V::kSpecial) mask += kSign * geometry.mask.wrap;
       }
     }
   }

@@ -40,9 +40,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
   const Share share = share_of<V>(p.geometry, this_place());
   Transform<Real> transforms[V::kChannels];
   find_transforms<V>(p, share, transforms);
-  const InMemory<V, 1> x = {{static_cast<const typename V::Element *>(p.x)}};
-  Cursor<V> cursor(p.geometry, share);
-  constexpr int kUnits = units_in_flight<V>(1);
+  using Inputs = InMemory<V, 1>;
+  const Inputs x = {{static_cast<const typename V::Element *>(p.x)}};
+  Cursor<V, Way::kBackward> cursor(p.geometry, share);
+  constexpr int kUnits = Inputs::kUnits;
   int64_t left = share.count;
   for (; left >= kUnits; left -= kUnits) {
     transform_units<kUnits, V>(transforms, p, cursor, kUnits, x);

@@ -35,6 +35,7 @@ struct NormalizeParams {
   Geometry geometry;
   int statistics;
   bool relu;
+  bool streamed;  // y
   // Of a batch only.
   bool unbiased;
   bool cumulative;
@@ -89,9 +90,9 @@ __device__ __forceinline__ Normalization normalization_of(const NormalizeParams 
 }
 
 // Up to kUnits units of a thread, of which x comes from the source; moves the cursor past them.
-template <int kUnits, typename V, typename Source>
+template <int kUnits, typename V, Way kWay, typename Source>
 __device__ __forceinline__ void transform_units(const Transform<typename V::Real> (&transforms)[V::kChannels],
-                                                const NormalizeParams &p, Cursor<V> &cursor, int units,
+                                                const NormalizeParams &p, Cursor<V, kWay> &cursor, int units,
                                                 const Source &source) {
   using T = typename V::Element;
   using Real = typename V::Real;
@@ -100,7 +101,7 @@ __device__ __forceinline__ void transform_units(const Transform<typename V::Real
   Packed<V> x[kUnits];
   Packed<V> residual[kUnits];
   Adjusting<V> adjusting[kUnits];
-  Cursor<V> ahead = cursor;
+  Cursor<V, kWay> ahead = cursor;
 #pragma unroll
   for (int k = 0; k < kUnits; ++k) {
     x[k] = residual[k] = {};
@@ -130,7 +131,7 @@ __device__ __forceinline__ void transform_units(const Transform<typename V::Real
         if (p.relu && v <= 0) v = 0;  // a NaN stays
         round_to(y.v[j], v);
       }
-      store_unit<V>(static_cast<T *>(p.y) + cursor.offset, y);
+      store_unit<V>(static_cast<T *>(p.y) + cursor.offset, y, p.streamed);
       if (p.relu_mask) store_bits<V>(p.relu_mask + cursor.offset, positive);
     }
     cursor.advance(p.geometry);
@@ -229,6 +230,7 @@ inline NormalizeParams params_of(const syncbn_normalize_args &args, const Plan &
   p.geometry = plan.geometry;
   p.statistics = args.statistics;
   p.relu = args.relu != 0;
+  p.streamed = is_streamed(args);
   p.unbiased = args.unbiased != 0;
   p.cumulative = args.cumulative != 0;
   p.exchange = rows_of(args.rows, kForwardRowHead, args.channels, args.channel_counts != 0, args.world_size);

@@ -150,14 +150,14 @@ struct Stash {
   }
 };
 
-// Partial results of many channels stay in their columns, also where they are merged, since a thread may have units in
-// its registers.
-template <typename P>
-constexpr bool kMergesInColumns = P::kChannels == 8;
+// Where a thread has units in its registers, partial results of many channels stay in their columns, also where they
+// are merged.
+template <bool kKeeps, typename P>
+constexpr bool kMergesInColumns = kKeeps &&P::kChannels == 8;
 
-template <typename Merge, typename P>
+template <typename Merge, bool kInColumns, typename P>
 __device__ __forceinline__ void merge_into(P &partial, const P &from) {
-  if constexpr (kMergesInColumns<P>) {
+  if constexpr (kInColumns) {
     const Stash<P> stash;
     Merge::merge(stash, from);
   } else {
@@ -167,9 +167,8 @@ __device__ __forceinline__ void merge_into(P &partial, const P &from) {
 
 // Merges the partial results of the threads of a lane; that whose turn is 0 returns the result. blockDim.y is a power
 // of two. Called twice, it needs a __syncthreads() between.
-template <typename V, typename Merge, typename P>
+template <typename V, typename Merge, bool kInColumns, typename P>
 __device__ __forceinline__ void reduce_block(P &partial, const Share &share) {
-  constexpr bool kInColumns = kMergesInColumns<P>;
   const Stash<P> stash;
   const unsigned to_next_turn = V::kLayout == Layout::kRows ? blockDim.x : 1;
   if (kInColumns) stash.store(partial);
@@ -178,7 +177,7 @@ __device__ __forceinline__ void reduce_block(P &partial, const Share &share) {
     if (!kInColumns && share.turn >= half && share.turn < 2 * half) stash.store(partial);
     __syncthreads();
     if (share.turn >= half) continue;
-    merge_into<Merge>(partial, stash.load(half * to_next_turn));
+    merge_into<Merge, kInColumns>(partial, stash.load(half * to_next_turn));
   }
   if (kInColumns) partial = stash.load();
 }
@@ -199,11 +198,12 @@ __device__ __forceinline__ bool is_last_block(uint32_t *ticket, unsigned blocks)
 }
 
 // Merges the partial results of all blocks of this tile. True in the threads of one block a tile; there, those whose
-// turn is 0 return the result.
-template <typename V, typename Merge, typename P>
+// turn is 0 return the result. kKeeps: threads have units in their registers.
+template <typename V, typename Merge, bool kKeeps, typename P>
 __device__ __forceinline__ bool reduce_tile(P &partial, const Geometry &geometry, const Share &share,
                                             const Workspace &workspace) {
-  reduce_block<V, Merge>(partial, share);
+  constexpr bool kInColumns = kMergesInColumns<kKeeps, P>;
+  reduce_block<V, Merge, kInColumns>(partial, share);
   const unsigned blocks = gridDim.y;
   if (blocks == 1) return true;
 
@@ -221,7 +221,7 @@ __device__ __forceinline__ bool reduce_tile(P &partial, const Geometry &geometry
   if (!is_last_block(workspace.tickets + blockIdx.x, blocks)) return false;
 
   partial = P{};
-  if (kMergesInColumns<P>) Stash<P>{}.clear();
+  if (kInColumns) Stash<P>{}.clear();
   for (unsigned block = share.turn; share.exists && block < blocks; block += blockDim.y) {
     const double *at = values + block * channels * P::kStored;
     P from;
@@ -235,10 +235,10 @@ __device__ __forceinline__ bool reduce_tile(P &partial, const Geometry &geometry
       for (int i = 0; i < P::kValues; ++i) from.value(i, c) = __ldcg(at + i * channels + c);
       if constexpr (V::kSpecial) from.count(c) = __ldcg(at + P::kValues * channels + c);
     }
-    merge_into<Merge>(partial, from);
+    merge_into<Merge, kInColumns>(partial, from);
   }
-  if (kMergesInColumns<P>) partial = Stash<P>{}.load();
-  reduce_block<V, Merge>(partial, share);
+  if (kInColumns) partial = Stash<P>{}.load();
+  reduce_block<V, Merge, kInColumns>(partial, share);
   return true;
 }
 

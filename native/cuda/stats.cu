@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksOfMultiprocessor)
   const Origin<V> origin = find_origin<V>(p, share);
   KeepNothing<V, 1> keeper;
   Moments<V> result = accumulate<V>(p, share, origin, keeper);
-  if (!reduce_tile<V, MergeMoments>(result, p.geometry, share, p.workspace)) return;
+  if (!reduce_tile<V, MergeMoments, false>(result, p.geometry, share, p.workspace)) return;
   write_statistics<V>(p, share, origin, result);
 }
 

@@ -28,6 +28,11 @@ constexpr int units_in_flight(int tensors) {
   return units_in_flight(V::kWidth, sizeof(typename V::Element), V::kAccess, tensors);
 }
 
+// Where y (dx) is larger, it is stored as what leaves the caches first: half of an H100's 50 MB of L2, which do not
+// hold x and y both. It would displace what of x (x and dy) the second pass still has to read; the next layer finds
+// little of it anyway.
+constexpr int64_t kStreamedBytes = 25 << 20;
+
 // A thread that keeps its units has the first ones in registers, where they take the place of others in flight: how
 // many of each tensor those are, and how many it has in flight of the later ones, as far as the registers go.
 constexpr int units_held(int in_flight, int channels, int tensors) {

@@ -264,6 +264,11 @@ void store_whole(T *address, T value) {
   *address = value;
 }
 
+template <typename T>
+void store_streamed(T *address, T value) {
+  *address = value;
+}
+
 // For the compiler of a GPU only.
 template <typename T>
 inline void forget(T &) {}

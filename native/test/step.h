@@ -79,8 +79,8 @@ struct Step {
 
   // The operations of all replicas in turn, with checks after each. May be called again: the state goes on.
   void run();
-  // Its halves. backward: after forward. A replica that is alone takes each again as one call, which must leave the same
-  // bits.
+  // Its halves. backward: after forward. A replica that is alone takes each again as one call, which must leave the
+  // same bits.
   void forward();
   void backward();
   // The reductions alone, without checks; return the rows after the all-reduce.

@@ -1,7 +1,7 @@
 // Do the kernels find every element of a tensor once, also past 2^31 and 2^33 elements? Their index functions run here
 // on the host, so that no tensor is needed.
 #include "check.h"
-#include "cuda/entry.cuh"
+#include "cuda/one_launch.cuh"
 
 using namespace syncbn;
 using namespace test;
@@ -60,14 +60,15 @@ void check_shares(const Launched<V> &launched, unsigned tile) {
 }
 
 // All units of a thread, or the first and last of very many.
-template <typename V>
+template <typename V, Way kWay>
 void check_way(const Launched<V> &launched, const Shape &shape, const Strides &mask, const Share &share) {
   const Strides dense = {shape.channels * shape.inner, shape.inner, 1};
   const __int128 elements = static_cast<__int128>(shape.outer) * shape.channels * shape.inner;
-  Cursor<V> cursor(launched.geometry, share);
+  Cursor<V, kWay> cursor(launched.geometry, share);
   int wrong = 0;
   for (int64_t k = 0; k < std::min<int64_t>(share.count, 100000); ++k) {
-    const int64_t unit = share.first + k * launched.launch.block.y;
+    const int64_t turn = kWay == Way::kForward ? k : share.count - 1 - k;
+    const int64_t unit = share.first + turn * launched.launch.block.y;
     const __int128 place = place_of<V>(shape, dense, share.channel, unit);
     wrong += cursor.offset != place || place < 0 || place + V::kWidth > elements;
     if (V::kSpecial) wrong += cursor.mask != place_of<V>(shape, mask, share.channel, unit);
@@ -91,7 +92,9 @@ void check_tensor(const Tiling &tiling, const Shape &shape, const Strides &mask)
         for (unsigned x = 0; x < block.x; ++x) {
           const Share share = launched.share(tile, b, x, y);
           CHECK_EQUAL(share.exists, share.channel < shape.channels);
-          if (share.exists) check_way(launched, shape, mask, share);
+          if (!share.exists) continue;
+          check_way<V, Way::kForward>(launched, shape, mask, share);
+          check_way<V, Way::kBackward>(launched, shape, mask, share);
         }
       }
     }
@@ -230,6 +233,50 @@ TEST(grids_fill_the_chip) {
         }
       }
     }
+  }
+}
+
+// Which layers of ResNet-50 an H100 (132 multiprocessors with 228 KiB of shared memory) keeps on its chip.
+TEST(one_launch_holds_what_fits) {
+  struct Layer {
+    int64_t images, channels, side;
+    bool last;  // channels-last
+    int32_t dtype;
+    bool forward, backward;
+  };
+  constexpr Layer kLayers[] = {
+      {32, 64, 112, true, SYNCBN_BFLOAT16, false, false}, {32, 256, 56, false, SYNCBN_BFLOAT16, false, false},
+      {32, 128, 56, true, SYNCBN_BFLOAT16, true, false},  {32, 128, 56, false, SYNCBN_BFLOAT16, true, false},
+      {32, 512, 28, true, SYNCBN_BFLOAT16, true, false},  {32, 512, 28, false, SYNCBN_BFLOAT16, true, false},
+      {32, 64, 56, true, SYNCBN_BFLOAT16, true, true},    {32, 64, 56, false, SYNCBN_BFLOAT16, true, true},
+      {32, 256, 28, true, SYNCBN_BFLOAT16, true, true},   {32, 1024, 14, true, SYNCBN_BFLOAT16, true, false},
+      {32, 1024, 14, false, SYNCBN_BFLOAT16, true, true}, {32, 2048, 7, false, SYNCBN_BFLOAT16, true, true},
+      {16, 64, 56, true, SYNCBN_FLOAT32, true, true},     {16, 64, 112, true, SYNCBN_FLOAT32, false, false},
+      {32, 512, 7, true, SYNCBN_FLOAT32, true, true},     {4, 64, 112, false, SYNCBN_FLOAT32, true, true},
+  };
+  constexpr int kMultiprocessors = 132;
+  constexpr int kShared = 228 << 10;
+  for (const Layer &layer : kLayers) {
+    const int64_t area = layer.side * layer.side;
+    const Shape shape =
+        layer.last ? Shape{layer.images * area, layer.channels, 1} : Shape{layer.images, layer.channels, area};
+    const Plan plan = plan_of(kReduceTiling, layer.dtype, shape, {}, false, {}, 0);
+    const OneLaunch forward = one_launch_of<1>(plan, kMultiprocessors, kShared);
+    const OneLaunch backward = one_launch_of<2>(plan, kMultiprocessors, kShared);
+    const int64_t bytes = shape.outer * shape.channels * shape.inner * element_size(layer.dtype);
+    if ((forward.bytes_on_chip > 0) != layer.forward || (backward.bytes_on_chip > 0) != layer.backward) {
+      failed(__FILE__, __LINE__,
+             sim::format("[%ld, %ld, %ld] of %ld bytes: forward %ld, backward %ld on the chip", shape.outer,
+                         shape.channels, shape.inner, bytes, forward.bytes_on_chip, backward.bytes_on_chip));
+    }
+    for (const OneLaunch &one : {forward, backward}) {
+      if (one.bytes_on_chip == 0) continue;
+      CHECK(one.bytes_on_chip >= bytes);
+      CHECK(one.plan.shape.shared + kOtherShared + kSystemShared <= kShared / 2);
+      CHECK(one.plan.shape.together == (plan.shape.grid.y > 1));
+    }
+    // A smaller chip: an A100's blocks do not come together on it.
+    CHECK_EQUAL(one_launch_of<1>(plan, 1, kShared).bytes_on_chip > 0, plan.shape.grid.y == 1 && layer.forward);
   }
 }
 

@@ -3,7 +3,9 @@ package io.github.syncbn4j;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
 import java.time.Duration;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 
 /** Where a contract is run: every contract is a class that is run on each of these. */
@@ -32,6 +34,20 @@ public interface Devices {
     @Override
     default ReplicaGroup.Builder groupOf(int replicas) {
       return gpus(replicas);
+    }
+  }
+
+  /** Simulated GPUs, on which a replica that is alone takes two launches a direction too. */
+  @Tag("full")
+  interface SimInTwoLaunches extends Sim {
+    @BeforeAll
+    static void separateLaunches() {
+      System.setProperty("syncbn.one_launch", "false");
+    }
+
+    @AfterAll
+    static void oneLaunchAgain() {
+      System.clearProperty("syncbn.one_launch");
     }
   }
 

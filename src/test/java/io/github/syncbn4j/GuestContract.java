@@ -187,7 +187,7 @@ abstract class GuestContract implements Devices {
       try (ForwardPass pass = job.layer.forward(replica, wrapped.get(0), wrapped.get(2), true)) {
         job.layer.backward(pass, wrapped.get(1), wrapped.get(3));
       }
-      assertThat(trace).hasSize(4).noneMatch(line -> line.contains("kernel copy"));
+      assertThat(trace).isNotEmpty().noneMatch(line -> line.contains("kernel copy"));
       assertThat(bits(List.of(wrapped.get(2).copyToHost(), wrapped.get(3).copyToHost())))
           .isEqualTo(wanted);
       wrapped.forEach(DeviceTensor::close);

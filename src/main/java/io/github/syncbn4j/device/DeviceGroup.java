@@ -62,6 +62,20 @@ public interface DeviceGroup extends AutoCloseable {
     throw new UnsupportedOperationException("see joins");
   }
 
+  /**
+   * Bytes of x that {@link #forward} keeps on a device's chip, so that it is one launch; 0: it keeps
+   * nothing.
+   */
+  default long forwardOnChip(Halves<syncbn_stats_args, syncbn_normalize_args> halves) {
+    return 0;
+  }
+
+  /** As {@link #forwardOnChip}, of x and dy. */
+  default long backwardOnChip(
+      Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves) {
+    return 0;
+  }
+
   /** The native call that {@link #exchange} makes for each replica, for traces and messages. */
   String exchangeCall();
 

@@ -67,6 +67,13 @@ public final class TracedDeviceGroup implements DeviceGroup {
 
   @Override
   public void forward(Halves<syncbn_stats_args, syncbn_normalize_args> halves, Rows[] rows) {
+    long bytes = group.forwardOnChip(halves);
+    if (bytes > 0) {
+      syncbn_stats_args args = halves.first(0);
+      devices.get(0).kernel("forward", args.outer(), args.channels(), args.inner(), bytes);
+      group.forward(halves, rows);
+      return;
+    }
     for (int i = 0; i < halves.replicas(); i++) {
       devices.get(i).trace(halves.first(i));
     }
@@ -80,6 +87,13 @@ public final class TracedDeviceGroup implements DeviceGroup {
   @Override
   public void backward(
       Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves, Rows[] rows) {
+    long bytes = group.backwardOnChip(halves);
+    if (bytes > 0) {
+      syncbn_backward_reduce_args args = halves.first(0);
+      devices.get(0).kernel("backward", args.outer(), args.channels(), args.inner(), bytes);
+      group.backward(halves, rows);
+      return;
+    }
     for (int i = 0; i < halves.replicas(); i++) {
       devices.get(i).trace(halves.first(i));
     }
@@ -136,6 +150,12 @@ public final class TracedDeviceGroup implements DeviceGroup {
     private void kernel(String name, long outer, long channels, long inner) {
       trace.accept(
           "%-6s kernel %s, x [%d, %d, %d]".formatted(device.id(), name, outer, channels, inner));
+    }
+
+    private void kernel(String name, long outer, long channels, long inner, long bytesOnChip) {
+      trace.accept(
+          "%-6s kernel %s, x [%d, %d, %d], %d bytes on the chip"
+              .formatted(device.id(), name, outer, channels, inner, bytesOnChip));
     }
 
     private void trace(syncbn_stats_args args) {

@@ -82,12 +82,18 @@ class FaultMatrixTest {
       Set.of("cudaStreamQuery", "cudaEventQuery", "cudaGetDevice", "cudaSetDevice");
 
   /**
-   * Called only where something is late or has failed, or where a group is split: in tests of their
-   * own below, and of groups that are split.
+   * Called only where something is late or has failed, where a group is split, or by a replica that
+   * is alone: in tests of their own below, of groups that are split, and of one launch a direction.
    */
   private static final Set<String> NOT_IN_THE_WORKLOAD =
       Set.of(
-          "ncclCommAbort", "cudaEventQuery", "ncclCommSplit", "ncclCommCount", "ncclCommUserRank");
+          "ncclCommAbort",
+          "cudaEventQuery",
+          "ncclCommSplit",
+          "ncclCommCount",
+          "ncclCommUserRank",
+          "cudaDeviceGetAttribute",
+          "cudaFuncSetAttribute");
 
   private static final List<String> KINDS =
       List.of("allocations", "hostAllocations", "streams", "events", "communicators", "graphs");

@@ -5,7 +5,12 @@ import io.github.syncbn4j.device.Collective;
 import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceGroup;
+import io.github.syncbn4j.device.Halves;
 import io.github.syncbn4j.device.Rows;
+import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
+import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_normalize_args;
+import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -94,6 +99,34 @@ public final class CudaDeviceGroup implements DeviceGroup {
     if (nccl != null) {
       nccl.allReduce(rows);
     }
+  }
+
+  /** A replica that is alone has nothing between the halves of a direction. */
+  @Override
+  public boolean joins(int replicas) {
+    return nccl == null && devices.get(0).takesOneLaunch();
+  }
+
+  @Override
+  public void forward(Halves<syncbn_stats_args, syncbn_normalize_args> halves, Rows[] rows) {
+    devices.get(0).forward(halves.first(0), halves.second(0));
+  }
+
+  @Override
+  public long forwardOnChip(Halves<syncbn_stats_args, syncbn_normalize_args> halves) {
+    return devices.get(0).forwardOnChip(halves.first(0), halves.second(0));
+  }
+
+  @Override
+  public void backward(
+      Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves, Rows[] rows) {
+    devices.get(0).backward(halves.first(0), halves.second(0));
+  }
+
+  @Override
+  public long backwardOnChip(
+      Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves) {
+    return devices.get(0).backwardOnChip(halves.first(0), halves.second(0));
   }
 
   @Override

@@ -29,6 +29,8 @@ final class Abi {
           "backward_input",
           "forward",
           "backward",
+          "forward_on_chip",
+          "backward_on_chip",
           "copy");
 
   private Abi() {}

@@ -1,0 +1,4 @@
+package io.github.syncbn4j;
+
+class SimGraphReplayInTwoLaunchesTest extends GraphReplayContract
+    implements Devices.SimInTwoLaunches {}

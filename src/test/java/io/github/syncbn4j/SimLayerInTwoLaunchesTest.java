@@ -1,0 +1,3 @@
+package io.github.syncbn4j;
+
+class SimLayerInTwoLaunchesTest extends LayerContract implements Devices.SimInTwoLaunches {}

@@ -1,0 +1,4 @@
+package io.github.syncbn4j;
+
+class SimLayerOptionsInTwoLaunchesTest extends LayerOptionsContract
+    implements Devices.SimInTwoLaunches {}
