@@ -176,6 +176,7 @@ def rivals(case, group):
 class Report:
     def __init__(self, options, device):
         self.options, self.device, self.clock, self.wrong = options, device, Clock(device == "cuda"), False
+        self.totals = {}  # microseconds of all 53 layers
 
     def measure(self, case, head, impl, name, call, check, allowed):
         """Times by calls and by graph; a copy is the fastest way to make one."""
@@ -202,6 +203,8 @@ class Report:
                 continue
             if impl == "torch_copy":
                 case.copy_us = min(case.copy_us, case_times["median_us"])
+            total = " ".join([head["layout"], head["dtype"], str(head["shape"][0]), "images,", impl, name, "by", way])
+            self.totals[total] = self.totals.get(total, 0) + head["layers"] * case_times["median_us"]
             case_times = {key: round(value, 4) if isinstance(value, float) else value
                           for key, value in case_times.items()}
             print(json.dumps({**head, "pass": name, "measured": way, "impl": impl, **case_times,
@@ -233,9 +236,16 @@ def raise_clocks():
         torch.cuda.synchronize()
 
 
+def batches(text):
+    """Pairs of images and the dtype that they are taken in; None: in all."""
+    pairs = [(batch.lower().split("/") + [None])[:2] for batch in text.split(",")]
+    return [(int(images), dtype) for images, dtype in pairs]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", default="16,32")
+    parser.add_argument("--images", type=batches, default="16,32/bfloat16,4/bfloat16",
+                        help="with commas between; 32/bfloat16: in this dtype only")
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--calls", type=int, default=64, help="that make a sample")
     parser.add_argument("--divide", type=int, default=1, help="the pictures' sides by this")
@@ -258,8 +268,10 @@ def main():
     report = Report(options, options.device)
     for dtype_name, dtype in DTYPES.items():
         for layout in ("channels_last", "channels_first"):
-            for images in map(int, options.images.split(",")):
+            for images, only in options.images:
                 for channels, side, layers in RESNET50:
+                    if only not in (None, dtype_name):
+                        continue
                     side = side if options.divide == 1 else max(2, side // options.divide)
                     shape = (images, channels, side, side)
                     size = images * channels * side * side * dtype.itemsize
@@ -272,6 +284,9 @@ def main():
                     report.run(case, head, group, dtype_name)
     if group is not None:
         dist.destroy_process_group()
+    if not report.wrong:
+        for total, microseconds in report.totals.items():
+            print(f"# {total}: {microseconds / 1e3:.3f} ms")
     sys.exit(1 if report.wrong else 0)
 
 

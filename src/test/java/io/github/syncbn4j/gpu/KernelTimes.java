@@ -24,9 +24,10 @@ import org.bytedeco.javacpp.ShortPointer;
  * the twelve shapes that ResNet-50 normalizes. Prints a figure for each, and a table of them all;
  * ends with status 1 where a result is not what float64 says, and prints no time of it.
  *
- * <p>Arguments: images, as in {@code 16,32}; samples; calls that make a sample where calls are
- * timed; by what the pictures' sides are divided, 1 for ResNet's; bytes that the tensors have to
- * have together, so that the L2 cache does not hold them, or -1 for four times the cache.
+ * <p>Arguments: images, as in {@code 16,32/BFLOAT16}, with 32 in one dtype only; samples; calls
+ * that make a sample where calls are timed; by what the pictures' sides are divided, 1 for
+ * ResNet's; bytes that the tensors have to have together, so that the L2 cache does not hold them,
+ * or -1 for four times the cache.
  */
 final class KernelTimes {
   /** Channels, side of the picture, and how many of ResNet-50's 53 layers have it. */
@@ -57,7 +58,16 @@ final class KernelTimes {
   private static final long CLOCKS_NANOS = 1_000_000_000;
   private static final int SMALLEST_SIDE = 2;
 
-  private final List<Integer> images;
+  /** How many images, and in which dtype; null: in all of them. */
+  private record Batch(int images, DType dtype) {
+    static Batch of(String text) {
+      String[] parts = text.split("/");
+      return new Batch(
+          Integer.parseInt(parts[0]), parts.length == 1 ? null : DType.valueOf(parts[1]));
+    }
+  }
+
+  private final List<Batch> batches;
   private final int samples;
   private final int calls;
   private final int divisor;
@@ -68,8 +78,8 @@ final class KernelTimes {
 
   private boolean wrong;
 
-  private KernelTimes(List<Integer> images, int samples, int calls, int divisor, long rotated) {
-    this.images = images;
+  private KernelTimes(List<Batch> batches, int samples, int calls, int divisor, long rotated) {
+    this.batches = batches;
     this.samples = samples;
     this.calls = calls;
     this.divisor = divisor;
@@ -84,7 +94,7 @@ final class KernelTimes {
     }
     KernelTimes times =
         new KernelTimes(
-            Arrays.stream(args[0].split(",")).map(Integer::valueOf).toList(),
+            Arrays.stream(args[0].split(",")).map(Batch::of).toList(),
             Integer.parseInt(args[1]),
             Integer.parseInt(args[2]),
             Integer.parseInt(args[3]),
@@ -108,9 +118,12 @@ final class KernelTimes {
       for (DType dtype : DTYPES) {
         try (Cuda.Memory source = random(device, dtype, SOURCE_ELEMENTS)) {
           for (boolean channelsLast : new boolean[] {true, false}) {
-            for (int count : images) {
+            for (Batch batch : batches) {
+              if (batch.dtype != null && batch.dtype != dtype) {
+                continue;
+              }
               for (Shape shape : RESNET50) {
-                run(rank, replica, stream, dtype, channelsLast, count, shape, source);
+                run(rank, replica, stream, dtype, channelsLast, batch.images, shape, source);
               }
             }
           }
@@ -208,7 +221,6 @@ final class KernelTimes {
     Times times = result.times();
     int side = tensors.side();
     boolean called = pass.endsWith("_call");
-    boolean exchanged = pass.startsWith("nccl_");
     Figure.of("time")
         .with("suite", "resnet50")
         .with("layer", "%dx%dx%d".formatted(tensors.channels(), side, side))
@@ -216,13 +228,14 @@ final class KernelTimes {
         .with("shape", List.of(tensors.images(), tensors.channels(), side, side))
         .with("layout", layout(tensors))
         .with("dtype", tensors.dtype())
-        .with("pass", pass.replace("nccl_", "").replace("_call", ""))
+        .with("pass", pass.replaceFirst("^(nccl|separate)_", "").replace("_call", ""))
         .with("measured", called ? "calls" : "graph")
         .with("replicas", 1)
         .with("threads", 1)
         .with("device", "gpu")
         .with("cold", rotated > 0)
-        .with("impl", pass.equals("copy") ? "copy" : exchanged ? "syncbn4j_nccl" : "syncbn4j")
+        .with("impl", implementation(pass))
+        .with("bytes_on_chip", result.bytesOnChip())
         .with("median_us", times.median())
         .with("p10_us", times.p10())
         .with("p90_us", times.p90())
@@ -233,6 +246,15 @@ final class KernelTimes {
         .with("host_us", called ? times.hostMedian() : null)
         .with("max_error", result.error())
         .print();
+  }
+
+  private static String implementation(String pass) {
+    if (pass.equals("copy")) {
+      return pass;
+    }
+    return pass.startsWith("nccl_")
+        ? "syncbn4j_nccl"
+        : pass.startsWith("separate_") ? "syncbn4j_separate" : "syncbn4j";
   }
 
   /** For ResNet-50's 53 layers together: copies for each pass, and milliseconds where called. */

@@ -146,6 +146,26 @@ final class Kernels implements AutoCloseable {
     device.backwardInput(input.x(x).dy(dy).dx(dx));
   }
 
+  /** What a replica that is alone does, in two launches. */
+  void separateForward(long x, long y) {
+    stats(x);
+    normalize(x, y);
+  }
+
+  void separateBackward(long x, long dy, long dx) {
+    backwardReduce(x, dy);
+    backwardInput(x, dy, dx);
+  }
+
+  /** Bytes on the chip of what it does in one; 0: it takes two. */
+  long forwardOnChip(long x, long y) {
+    return device.forwardOnChip(stats.x(x), normalize.x(x).y(y));
+  }
+
+  long backwardOnChip(long x, long dy, long dx) {
+    return device.backwardOnChip(reduce.x(x).dy(dy), input.x(x).dy(dy).dx(dx));
+  }
+
   /** Statistics, their exchange by NCCL, and outputs. */
   void forward(long x, long y) {
     stats(x);

@@ -46,6 +46,8 @@ class SimTimedCaseTest {
                 "normalize",
                 "backward_reduce",
                 "backward_input",
+                "separate_forward",
+                "separate_backward",
                 "nccl_forward",
                 "nccl_forward_call",
                 "nccl_backward",

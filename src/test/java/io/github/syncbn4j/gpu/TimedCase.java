@@ -44,8 +44,12 @@ final class TimedCase implements AutoCloseable {
   /** How much is measured: sets of tensors, samples, and calls that make a sample of calls. */
   record Effort(int sets, int samples, int calls) {}
 
-  /** A pass's times, and its largest error as {@link Reference#error} says it. */
-  record Result(Times times, double error, double allowed) {
+  /**
+   * A pass's times, and its largest error as {@link Reference#error} says it.
+   *
+   * @param bytesOnChip what one launch keeps there; 0: there are several, or it keeps nothing
+   */
+  record Result(Times times, double error, double allowed, long bytesOnChip) {
     boolean isRight() {
       return error <= allowed;
     }
@@ -158,6 +162,7 @@ final class TimedCase implements AutoCloseable {
     warmUp();
     timeGraph("copy", i -> stream.copy(address(y, i), address(x, i), bytes), this::errorOfCopy, 0);
     timeKernels();
+    timeSeparate();
     if (canExchange) {
       timeExchanged();
     }
@@ -209,6 +214,20 @@ final class TimedCase implements AutoCloseable {
         ofTensors());
   }
 
+  /** Forward and backward of a replica that is alone, in two launches also where one would do. */
+  private void timeSeparate() {
+    timeGraph(
+        "separate_forward",
+        i -> kernels.separateForward(address(x, i), address(y, i)),
+        () -> errorOf(y, r -> r.y),
+        ofTensors());
+    timeGraph(
+        "separate_backward",
+        i -> kernels.separateBackward(address(x, i), address(dy, i), address(dx, i)),
+        () -> errorOf(dx, r -> r.dx),
+        ofTensors());
+  }
+
   /** Forward and backward with NCCL between their kernels. */
   private void timeExchanged() {
     IntConsumer forward = i -> kernels.forward(address(x, i % sets), address(y, i % sets));
@@ -252,7 +271,7 @@ final class TimedCase implements AutoCloseable {
     try (Cuda.Graph graph = stream.capture(() -> IntStream.range(0, sets).forEach(call))) {
       poison();
       Times times = Times.ofGraph(stream, graph, samples, sets);
-      results.put(pass, new Result(times, error.get(), allowed));
+      results.put(pass, new Result(times, error.get(), allowed, bytesOnChip(pass)));
     }
   }
 
@@ -260,7 +279,16 @@ final class TimedCase implements AutoCloseable {
     poison();
     Times times = Times.ofCalls(stream, samples, callsPerSample, call);
     call.accept(sets - 1); // the set that is looked at may not have had its turn
-    results.put(pass, new Result(times, error.get(), ofTensors()));
+    results.put(pass, new Result(times, error.get(), ofTensors(), bytesOnChip(pass)));
+  }
+
+  private long bytesOnChip(String pass) {
+    return switch (pass) {
+      case "forward", "forward_call" -> kernels.forwardOnChip(address(x, 0), address(y, 0));
+      case "backward", "backward_call" ->
+          kernels.backwardOnChip(address(x, 0), address(dy, 0), address(dx, 0));
+      default -> 0;
+    };
   }
 
   /** So that what a pass should have written, and has not, shows. */
