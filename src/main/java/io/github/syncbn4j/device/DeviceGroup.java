@@ -63,8 +63,8 @@ public interface DeviceGroup extends AutoCloseable {
   }
 
   /**
-   * Bytes of x that {@link #forward} keeps on a device's chip, so that it is one launch; 0: it keeps
-   * nothing.
+   * Bytes of x that {@link #forward} keeps on a device's chip, so that it is one launch; 0: it
+   * keeps nothing.
    */
   default long forwardOnChip(Halves<syncbn_stats_args, syncbn_normalize_args> halves) {
     return 0;

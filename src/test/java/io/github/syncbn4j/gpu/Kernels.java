@@ -159,11 +159,11 @@ final class Kernels implements AutoCloseable {
 
   /** Bytes on the chip of what it does in one; 0: it takes two. */
   long forwardOnChip(long x, long y) {
-    return device.forwardOnChip(stats.x(x), normalize.x(x).y(y));
+    return rank.forwardOnChip(stats.x(x), normalize.x(x).y(y));
   }
 
   long backwardOnChip(long x, long dy, long dx) {
-    return device.backwardOnChip(reduce.x(x).dy(dy), input.x(x).dy(dy).dx(dx));
+    return rank.backwardOnChip(reduce.x(x).dy(dy), input.x(x).dy(dy).dx(dx));
   }
 
   /** Statistics, their exchange by NCCL, and outputs. */

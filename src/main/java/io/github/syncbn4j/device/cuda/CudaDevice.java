@@ -27,18 +27,11 @@ import org.bytedeco.javacpp.Pointer;
 /**
  * A GPU with a stream of its own, or one of the caller's. Every call leaves the calling thread's
  * current device as it found it.
- *
- * <p>With the system property {@value #ONE_LAUNCH} set to {@code false} when it is made, a replica
- * that is alone takes two launches a direction like all others: for comparing the two.
  */
 final class CudaDevice implements Device {
-  static final String ONE_LAUNCH = "syncbn.one_launch";
-
   private final int ordinal;
   private final String id;
   private final CurrentDevice current;
-  private final boolean oneLaunch = !"false".equals(System.getProperty(ONE_LAUNCH));
-  private final long[] bytesOnChip = new long[1];
 
   // Null, or none, until the constructor comes to them.
   private CUstream_st own;
@@ -347,50 +340,6 @@ final class CudaDevice implements Device {
     checkKernel(status, "syncbn_cuda_backward_input");
   }
 
-  /** Whether a replica that is alone takes one launch a direction where that is possible. */
-  boolean takesOneLaunch() {
-    return oneLaunch;
-  }
-
-  /** Enqueues both halves of a direction of a replica that is alone, in one launch or in two. */
-  void forward(syncbn_stats_args stats, syncbn_normalize_args normalize) {
-    int previous = enter();
-    int status =
-        CudaKernels.syncbn_cuda_forward(stats.stream(stream()), normalize.stream(stream()));
-    leave(previous);
-    checkKernel(status, "syncbn_cuda_forward");
-  }
-
-  /** As {@link #forward}. */
-  void backward(syncbn_backward_reduce_args reduce, syncbn_backward_input_args input) {
-    int previous = enter();
-    int status = CudaKernels.syncbn_cuda_backward(reduce.stream(stream()), input.stream(stream()));
-    leave(previous);
-    checkKernel(status, "syncbn_cuda_backward");
-  }
-
-  /** Bytes that {@link #forward} keeps on the chip in one launch; 0: it takes two. */
-  long forwardOnChip(syncbn_stats_args stats, syncbn_normalize_args normalize) {
-    int previous = enter();
-    int status =
-        CudaKernels.syncbn_cuda_forward_on_chip(
-            stats.stream(stream()), normalize.stream(stream()), bytesOnChip);
-    leave(previous);
-    checkKernel(status, "syncbn_cuda_forward_on_chip");
-    return bytesOnChip[0];
-  }
-
-  /** As {@link #forwardOnChip}. */
-  long backwardOnChip(syncbn_backward_reduce_args reduce, syncbn_backward_input_args input) {
-    int previous = enter();
-    int status =
-        CudaKernels.syncbn_cuda_backward_on_chip(
-            reduce.stream(stream()), input.stream(stream()), bytesOnChip);
-    leave(previous);
-    checkKernel(status, "syncbn_cuda_backward_on_chip");
-    return bytesOnChip[0];
-  }
-
   @Override
   public void copy(syncbn_copy_args args) {
     int previous = enter();
@@ -434,7 +383,7 @@ final class CudaDevice implements Device {
     current.check(error, call);
   }
 
-  private void checkKernel(int status, String call) {
+  void checkKernel(int status, String call) {
     if (status != SYNCBN_OK) {
       try (BytePointer text = CudaKernels.syncbn_cuda_last_error()) {
         throw new DeviceException(id, call, status, text.getString());

@@ -27,6 +27,9 @@ public final class CudaDeviceGroup implements DeviceGroup {
   /** Null for one GPU, which has nobody to exchange with. */
   private NcclClique nccl;
 
+  /** Of the first GPU, for where it is the only one. */
+  private OneLaunch alone;
+
   private boolean closed;
 
   private CudaDeviceGroup(Function<List<CudaDevice>, NcclClique> connect, int... ordinals) {
@@ -35,6 +38,7 @@ public final class CudaDeviceGroup implements DeviceGroup {
       for (int ordinal : ordinals) {
         devices.add(new CudaDevice(ordinal));
       }
+      alone = new OneLaunch(devices.get(0));
       nccl = connect.apply(devices);
     } catch (RuntimeException e) {
       Cleanup.after(e, this::close);
@@ -104,29 +108,29 @@ public final class CudaDeviceGroup implements DeviceGroup {
   /** A replica that is alone has nothing between the halves of a direction. */
   @Override
   public boolean joins(int replicas) {
-    return nccl == null && devices.get(0).takesOneLaunch();
+    return nccl == null && alone.isWanted();
   }
 
   @Override
   public void forward(Halves<syncbn_stats_args, syncbn_normalize_args> halves, Rows[] rows) {
-    devices.get(0).forward(halves.first(0), halves.second(0));
+    alone.forward(halves.first(0), halves.second(0));
   }
 
   @Override
   public long forwardOnChip(Halves<syncbn_stats_args, syncbn_normalize_args> halves) {
-    return devices.get(0).forwardOnChip(halves.first(0), halves.second(0));
+    return alone.bytesOnChip(halves.first(0), halves.second(0));
   }
 
   @Override
   public void backward(
       Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves, Rows[] rows) {
-    devices.get(0).backward(halves.first(0), halves.second(0));
+    alone.backward(halves.first(0), halves.second(0));
   }
 
   @Override
   public long backwardOnChip(
       Halves<syncbn_backward_reduce_args, syncbn_backward_input_args> halves) {
-    return devices.get(0).backwardOnChip(halves.first(0), halves.second(0));
+    return alone.bytesOnChip(halves.first(0), halves.second(0));
   }
 
   @Override

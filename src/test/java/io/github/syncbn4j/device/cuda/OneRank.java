@@ -3,6 +3,10 @@ package io.github.syncbn4j.device.cuda;
 import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.Rows;
+import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
+import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
+import io.github.syncbn4j.device.natives.syncbn_normalize_args;
+import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -36,6 +40,16 @@ public final class OneRank implements AutoCloseable {
   /** Whether this machine has NCCL. */
   public boolean canExchange() {
     return clique != null;
+  }
+
+  /** Bytes that one launch keeps on the chip; 0: it takes two. */
+  public long forwardOnChip(syncbn_stats_args stats, syncbn_normalize_args normalize) {
+    return new OneLaunch(device).bytesOnChip(stats, normalize);
+  }
+
+  /** As {@link #forwardOnChip}. */
+  public long backwardOnChip(syncbn_backward_reduce_args reduce, syncbn_backward_input_args input) {
+    return new OneLaunch(device).bytesOnChip(reduce, input);
   }
 
   /** Enqueues the exchange on the device's stream. */
