@@ -74,8 +74,7 @@ class FaultMatrixTest {
           "cuGetErrorString", "asked for the text of an error that is being reported",
           "ncclGetErrorString", "returns a text",
           "ncclGetLastError", "returns a text",
-          "cudaGetLastError",
-              "called to forget an error that is being reported; returns that error");
+          "cudaGetLastError", "returns the error that is being reported, and forgets it");
 
   /** While the host waits for a stream: another run may do with fewer calls. */
   private static final Set<String> ASKED_AS_OFTEN_AS_IT_TAKES =
