@@ -17,6 +17,8 @@ import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.cudart.cudaPointerAttributes;
@@ -43,6 +45,10 @@ final class CudaDevice implements Device {
   private CUstream_st stream;
 
   private final cudaPointerAttributes attributes = new cudaPointerAttributes().retainReference();
+
+  /** Memory of calls that failed later: freeing waits for the device, and that for its peers. */
+  private final Queue<Long> unclaimed = new ConcurrentLinkedQueue<>();
+
   private boolean closed;
 
   CudaDevice(int ordinal) {
@@ -222,7 +228,7 @@ final class CudaDevice implements Device {
         leave(previous);
       }
     } catch (DeviceException e) {
-      Cleanup.after(e, () -> free(memory.address()));
+      unclaimed.add(memory.address());
       throw e;
     }
     return memory.address();
@@ -358,6 +364,7 @@ final class CudaDevice implements Device {
     }
     closed = true;
     List<Runnable> releases = new ArrayList<>();
+    unclaimed.forEach(memory -> releases.add(() -> free(memory)));
     if (switched != null) {
       releases.add(() -> check(cudart.cudaEventDestroy(switched), "cudaEventDestroy"));
     }
