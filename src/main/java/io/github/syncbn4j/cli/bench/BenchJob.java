@@ -265,6 +265,7 @@ public class BenchJob {
   }
 
   private void conclude() throws IOException {
+    new Summary(results).lines().forEach(out::println);
     out.printf(
         "%d result(s); %d sample(s) discarded, in which a thread waited for a processor%s%n",
         results.size(),

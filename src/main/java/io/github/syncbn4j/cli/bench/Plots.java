@@ -15,6 +15,7 @@ import org.knowm.xchart.XYChart;
 import org.knowm.xchart.XYSeries;
 import org.knowm.xchart.style.Styler.LegendLayout;
 import org.knowm.xchart.style.Styler.LegendPosition;
+import org.knowm.xchart.style.lines.SeriesLines;
 import org.knowm.xchart.style.markers.SeriesMarkers;
 
 /** The results as pictures: copies by tensor size, and time against each peer. */
@@ -145,7 +146,12 @@ final class Plots {
             entry -> {
               double[] x = entry.getValue().stream().mapToDouble(Plots::megabytes).toArray();
               double[] y = entry.getValue().stream().mapToDouble(value).toArray();
-              chart.addSeries(entry.getKey(), x, y).setMarker(SeriesMarkers.CIRCLE);
+              boolean last = entry.getValue().get(0).problem().channelsLast();
+              // No lines: several shapes have one size.
+              chart
+                  .addSeries(entry.getKey(), x, y)
+                  .setMarker(last ? SeriesMarkers.DIAMOND : SeriesMarkers.CIRCLE)
+                  .setLineStyle(SeriesLines.NONE);
             });
   }
 

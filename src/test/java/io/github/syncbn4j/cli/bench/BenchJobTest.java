@@ -135,6 +135,10 @@ class BenchJobTest {
         .contains("libtorch forward", "libtorch backward", "libtorch inference")
         .contains("libtorch forward_add_relu", "libtorch backward_add_relu")
         .contains("onednn forward", "onednn backward", "onednn inference");
+    assertThat(run.text())
+        .containsPattern(
+            "channels_last float32 forward cold +[0-9.]+ \\([0-9.]+ to [0-9.]+\\) copies")
+        .containsPattern(", libtorch takes [0-9.]+ \\([0-9.]+ to [0-9.]+\\) times as long");
     for (String plot : List.of("copies-", "libtorch-", "onednn-")) {
       BufferedImage image =
           ImageIO.read(folder.resolve("plots").resolve(plot + "cold.png").toFile());
