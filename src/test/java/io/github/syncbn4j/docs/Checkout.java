@@ -1,0 +1,89 @@
+package io.github.syncbn4j.docs;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.File;
+import java.io.IOException;
+import java.net.ServerSocket;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+
+/**
+ * A folder that is a checkout of this project for whoever works in it, built as this build is: in
+ * it commands run as in the documentation, and scripts/syncbn has nothing to build.
+ */
+final class Checkout implements AutoCloseable {
+  private static final Path PROJECT = Path.of("").toAbsolutePath();
+  private static final List<String> LINKED =
+      List.of("cmake", "docs", "native", "pom.xml", "src", "target/classes", "target/native");
+
+  private final Path folder;
+
+  Checkout(Path folder) throws IOException {
+    this.folder = folder;
+    Path target = Files.createDirectories(folder.resolve("target"));
+    for (String name : LINKED) {
+      Files.createSymbolicLink(folder.resolve(name), PROJECT.resolve(name));
+    }
+    // A copy, since the script takes the folder that it lies in for the checkout.
+    Path scripts = Files.createDirectories(folder.resolve("scripts"));
+    Files.copy(PROJECT.resolve("scripts/syncbn"), scripts.resolve("syncbn"));
+    scripts.resolve("syncbn").toFile().setExecutable(true);
+    // Last: what it was built from is older.
+    Files.writeString(target.resolve("syncbn.classpath"), dependencies());
+  }
+
+  /** The class path of the tests without this project's own classes. */
+  private static String dependencies() {
+    return Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
+        .filter(entry -> entry.endsWith(".jar"))
+        .collect(Collectors.joining(File.pathSeparator));
+  }
+
+  /**
+   * Runs a shell's line, which has to succeed.
+   *
+   * @param gpus simulated ones; 0 for what the line itself says
+   * @return the lines that it printed
+   */
+  List<String> run(String command, int gpus, int limitSeconds)
+      throws IOException, InterruptedException {
+    Path out = Files.createTempFile(folder, "out", ".log");
+    Path err = Files.createTempFile(folder, "err", ".log");
+    ProcessBuilder builder =
+        new ProcessBuilder("bash", "-c", command)
+            .directory(folder.toFile())
+            .redirectOutput(out.toFile())
+            .redirectError(err.toFile());
+    builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
+    builder.environment().put("SYNCBN_JAVA_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC");
+    if (gpus > 0) {
+      builder.environment().put("SYNCBN_SIM_DEVICES", "" + gpus);
+    }
+    try (ServerSocket agent = new ServerSocket(0)) { // as torchrun's, for commands of several ranks
+      builder.environment().put("MASTER_PORT", "" + agent.getLocalPort());
+      Process process = builder.start();
+      if (!process.waitFor(limitSeconds, TimeUnit.SECONDS)) {
+        process.descendants().forEach(ProcessHandle::destroyForcibly);
+        process.destroyForcibly();
+        throw new AssertionError(command + " did not end in " + limitSeconds + " s");
+      }
+      assertThat(process.exitValue())
+          .as("%s\n%s%s", command, Files.readString(out), Files.readString(err))
+          .isZero();
+    }
+    return Files.readAllLines(out);
+  }
+
+  /** Removes the links, at which JUnit would wonder. */
+  @Override
+  public void close() throws IOException {
+    for (String name : LINKED) {
+      Files.delete(folder.resolve(name));
+    }
+  }
+}
