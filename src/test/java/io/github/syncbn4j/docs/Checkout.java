@@ -7,6 +7,9 @@ import java.io.IOException;
 import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -33,8 +36,9 @@ final class Checkout implements AutoCloseable {
     Path scripts = Files.createDirectories(folder.resolve("scripts"));
     Files.copy(PROJECT.resolve("scripts/syncbn"), scripts.resolve("syncbn"));
     scripts.resolve("syncbn").toFile().setExecutable(true);
-    // Last: what it was built from is older.
-    Files.writeString(target.resolve("syncbn.classpath"), dependencies());
+    // Whatever it was built from is older.
+    Path classpath = Files.writeString(target.resolve("syncbn.classpath"), dependencies());
+    Files.setLastModifiedTime(classpath, FileTime.from(Instant.now().plus(Duration.ofDays(1))));
   }
 
   /** The class path of the tests without this project's own classes. */

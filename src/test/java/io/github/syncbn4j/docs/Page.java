@@ -34,9 +34,9 @@ record Page(List<Block> blocks, String prose) {
   private static final Pattern COMMENT = Pattern.compile("(^|\\s+)#.*");
   private static final Pattern COMMAND =
       Pattern.compile(
-          "([A-Z][A-Z_]*=\\S+ )*((docs|scripts|DIR|\\.|~)?/\\S+|gpu-(bundle|verify)|mvn|java|javac"
-              + "|torchrun|mpirun|srun|sbatch|sudo|apt|apt-get|export|cd|cp|git|docker|cmake|ctest"
-              + "|pip|python3?|curl|wget|for|bash|sh)( .*)?");
+          "([A-Z][A-Z_]*=\\S+ )*((\\.|docs|scripts|target/native|DIR|/tmp/bundle)/\\S+|gpu-(bundle|verify)|mvn"
+              + "|java|javac|torchrun|mpirun|srun|sbatch|sudo|apt|apt-get|export|cd|cp|rm|git|docker"
+              + "|cmake|ctest|clang-format|pip|python3?|curl|wget|for|bash|sh)( .*)?");
 
   static Page of(Path file) throws IOException {
     List<Block> blocks = new ArrayList<>();
