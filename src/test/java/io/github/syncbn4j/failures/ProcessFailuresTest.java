@@ -29,6 +29,7 @@ import org.junit.jupiter.params.provider.EnumSource;
  */
 @Tag("sim")
 @Timeout(120)
+@Tag("full") // a JVM for each rank
 class ProcessFailuresTest {
   static final int PROCESSES = 3;
   static final Duration TIMEOUT = Duration.ofSeconds(2);

@@ -19,6 +19,7 @@ import org.junit.jupiter.api.io.TempDir;
 /** {@code syncbn train} as torchrun starts it: a process for each of two simulated GPUs. */
 @Tag("sim")
 @Timeout(180)
+@Tag("full") // a JVM for each rank
 class TrainProcessesTest {
   private static final String GPU = "--device=gpu";
   private static final String SYNC = "--norm=sync";
