@@ -7,8 +7,6 @@
 //            finishes the first pass of a block writes its rows and exchanges them; only then its second pass begins.
 //            Otherwise the operations one after the other, replica by replica.
 // Traffic:   as the operations, of which the second pass reads x (and dy) from the caches.
-#include <string.h>
-
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -188,7 +186,15 @@ class Sequence {
     const int64_t part = i % blocks_.parts;
     const int64_t tile = block * blocks_.map_tiles + i / blocks_.parts % blocks_.map_tiles;
     if (map.layout.outer == 0 || part >= map.parts || tile >= map.tiles.count()) return;
-    // Tasks are drawn in order: whoever has the first pass is at it.
+    await_rows(0);  // with it came the heads
+    await_rows(block);
+    const int64_t task = tile * map.parts + part;
+    Tasks one(task, task + 1);
+    syncbn::cpu::map(mappings_[rank], map, one);
+  }
+
+  // Tasks are drawn in order: whoever has the first pass of the block is at it.
+  void await_rows(int64_t block) const {
     for (int spins = 0; missing_[block].load(std::memory_order_acquire) != kExchanged; ++spins) {
       if (spins < kSpins) {
         pause();
@@ -196,9 +202,6 @@ class Sequence {
         std::this_thread::yield();
       }
     }
-    const int64_t task = tile * map.parts + part;
-    Tasks one(task, task + 1);
-    syncbn::cpu::map(mappings_[rank], map, one);
   }
 
   const Replicas<Reduction> &reductions_;

@@ -137,6 +137,25 @@ TEST(together_where_no_blocks_are) {
   check_together(config);
 }
 
+// More threads than processors, so that one may be held up in the first block while others are in later ones.
+TEST(together_with_many_threads) {
+  const Config config = config_of(SYNCBN_FLOAT32, 1024, {{6, 49}});
+  Step apart(config);
+  apart.forward();
+  syncbn_address pool = 0;
+  CHECK(syncbn_cpu_pool_create(16, &pool) == SYNCBN_OK, "%s", backend::last_error());
+  const Step together(config);
+  together.replicas[0]->stream = pool;
+  const std::vector<double> nothing(static_cast<size_t>(together.layer.forward_row()), kNan);
+  for (int i = 0; i < 300; ++i) {
+    together.replicas[0]->forward_rows.upload(nothing);
+    forward(together);
+    CHECK(apart.replicas[0]->y().download_bytes() == together.replicas[0]->y().download_bytes(),
+          "y has other bits in run %d", i);
+  }
+  CHECK(syncbn_cpu_pool_destroy(pool) == SYNCBN_OK, "%s", backend::last_error());
+}
+
 // A mismatch changes no state, in blocks neither.
 TEST(together_with_a_mismatch) {
   const Step step(config_of(SYNCBN_FLOAT32, 300, {{5, 49}, {3, 49}}));
