@@ -1,5 +1,6 @@
 package io.github.syncbn4j.nn;
 
+import io.github.syncbn4j.check.Shown;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Set;

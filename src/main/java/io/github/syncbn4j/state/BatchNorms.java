@@ -1,5 +1,6 @@
 package io.github.syncbn4j.state;
 
+import io.github.syncbn4j.check.Shown;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -102,10 +103,10 @@ public record BatchNorms(
                       norms.containsKey(prefix) ? norms.get(prefix).variables().get(word) : null;
                   if (tensor == null) {
                     if (naming == Naming.SYNCBN4J || !word.equals(Naming.COUNTED_STEPS)) {
-                      missing.add(Quote.of(name));
+                      missing.add(Shown.quoted(name));
                     }
                   } else if (!tensor.toString().equals(kind)) {
-                    different.add("%s is %s, not %s".formatted(Quote.of(name), tensor, kind));
+                    different.add("%s is %s, not %s".formatted(Shown.quoted(name), tensor, kind));
                   }
                 }));
     for (String other : others.keySet()) {
@@ -115,7 +116,7 @@ public record BatchNorms(
     }
     List<String> problems = new ArrayList<>();
     list(problems, "missing: ", missing);
-    list(problems, "unexpected: ", unexpected.stream().map(Quote::of).toList());
+    list(problems, "unexpected: ", unexpected.stream().map(Shown::quoted).toList());
     list(problems, "", different);
     if (!problems.isEmpty()) {
       throw new StateException(file, String.join("; ", problems));
@@ -160,7 +161,8 @@ public record BatchNorms(
         if (norm != null) {
           if (norm.putIfAbsent(word, entry.getValue()) != null) {
             throw new StateException(
-                file, Quote.of(entry.getKey()) + " is there twice, once with another separator");
+                file,
+                Shown.quoted(entry.getKey()) + " is there twice, once with another separator");
           }
           break;
         }
@@ -184,7 +186,8 @@ public record BatchNorms(
           file,
           "%s is there without %s"
               .formatted(
-                  Quote.of(naming.name(prefix, present)), Quote.of(naming.name(prefix, missing))));
+                  Shown.quoted(naming.name(prefix, present)),
+                  Shown.quoted(naming.name(prefix, missing))));
     }
     for (Map.Entry<String, StoredTensor> entry : variables.entrySet()) {
       StoredTensor tensor = entry.getValue();
@@ -196,7 +199,7 @@ public record BatchNorms(
             file,
             "%s is %s, expected %s"
                 .formatted(
-                    Quote.of(naming.name(prefix, entry.getKey())),
+                    Shown.quoted(naming.name(prefix, entry.getKey())),
                     tensor,
                     count
                         ? "one number"

@@ -1,5 +1,6 @@
 package io.github.syncbn4j.state;
 
+import io.github.syncbn4j.check.Shown;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Path;
@@ -98,7 +99,7 @@ public record Conversion(
       throws StateException {
     if (values.putIfAbsent(name, value) != null) {
       throw new StateException(
-          file, "two would be named %s: rename one first".formatted(Quote.of(name)));
+          file, "two would be named %s: rename one first".formatted(Shown.quoted(name)));
     }
   }
 
@@ -133,7 +134,7 @@ public record Conversion(
             throw new StateException(
                 file,
                 "%s is %s: variances of F32 and F64 only are converted"
-                    .formatted(Quote.of(from.name(prefix, "moving_variance")), variance));
+                    .formatted(Shown.quoted(from.name(prefix, "moving_variance")), variance));
       }
     }
     return new StoredTensor(variance.dtype(), variance.shape(), scaled.flip());

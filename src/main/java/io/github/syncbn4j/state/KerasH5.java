@@ -1,5 +1,6 @@
 package io.github.syncbn4j.state;
 
+import io.github.syncbn4j.check.Shown;
 import io.jhdf.HdfFile;
 import io.jhdf.api.Dataset;
 import io.jhdf.api.Group;
@@ -152,7 +153,7 @@ final class KerasH5 {
       }
       tensors.put(where, new StoredTensor(dtype, shape, data));
     } catch (IllegalArgumentException e) {
-      throw new StateException(path, "%s: %s".formatted(Quote.of(where), e.getMessage()), e);
+      throw new StateException(path, "%s: %s".formatted(Shown.quoted(where), e.getMessage()), e);
     }
   }
 

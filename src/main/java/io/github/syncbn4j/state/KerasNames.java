@@ -1,5 +1,6 @@
 package io.github.syncbn4j.state;
 
+import io.github.syncbn4j.check.Shown;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -93,7 +94,7 @@ final class KerasNames {
       throw new StateException(
           path,
           "%s has the variables %s, expected is one each for %s"
-              .formatted(Quote.of(group), members, variables));
+              .formatted(Shown.quoted(group), members, variables));
     }
     return numbers;
   }
@@ -146,7 +147,7 @@ final class KerasNames {
           throw new StateException(
               path,
               "%s has %d variables, one of them gamma or beta, and the file does not say which: give the model's .keras file"
-                  .formatted(Quote.of(group), count));
+                  .formatted(Shown.quoted(group), count));
     };
   }
 
@@ -184,7 +185,7 @@ final class KerasNames {
   private void put(Map<String, StoredTensor> renamed, String name, StoredTensor tensor)
       throws StateException {
     if (renamed.putIfAbsent(name, tensor) != null) {
-      throw new StateException(path, "two tensors would be named " + Quote.of(name));
+      throw new StateException(path, "two tensors would be named " + Shown.quoted(name));
     }
   }
 

@@ -2,6 +2,7 @@ package io.github.syncbn4j.state;
 
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
+import io.github.syncbn4j.check.Shown;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -217,7 +218,8 @@ public final class Safetensors {
     if (name.equals(SafetensorsHeader.METADATA) || name.length() > SafetensorsHeader.MAX_NAME) {
       throw new IllegalArgumentException(
           "a tensor's name must have at most %d characters and not be %s: %s"
-              .formatted(SafetensorsHeader.MAX_NAME, SafetensorsHeader.METADATA, Quote.of(name)));
+              .formatted(
+                  SafetensorsHeader.MAX_NAME, SafetensorsHeader.METADATA, Shown.quoted(name)));
     }
     long end = begin + tensor.data().remaining();
     generator.writeObjectFieldStart(name);

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadConstraints;
+import io.github.syncbn4j.check.Shown;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -130,9 +131,9 @@ final class SafetensorsHeader {
         throw new Invalid(
             "tensor %s begins at byte %d of the data, but %s ends at %d: %s"
                 .formatted(
-                    Quote.of(entry.name()),
+                    Shown.quoted(entry.name()),
                     entry.begin(),
-                    before == null ? "the header" : "tensor " + Quote.of(before.name()),
+                    before == null ? "the header" : "tensor " + Shown.quoted(before.name()),
                     covered,
                     entry.begin() < covered ? "they overlap" : "there is a gap"));
       }
@@ -159,7 +160,7 @@ final class SafetensorsHeader {
         throw new Invalid("more than " + MAX_ENTRIES + " tensors, the limit");
       }
       if (entries.put(name, readTensor(parser, name, dataBytes)) != null) {
-        throw new Invalid("tensor " + Quote.of(name) + " is there twice");
+        throw new Invalid("tensor " + Shown.quoted(name) + " is there twice");
       }
     }
   }
@@ -176,23 +177,23 @@ final class SafetensorsHeader {
       if (metadata.size() == MAX_ENTRIES) {
         throw new Invalid(METADATA + " has more than " + MAX_ENTRIES + " texts, the limit");
       }
-      require(parser, JsonToken.VALUE_STRING, () -> METADATA + " " + Quote.of(key), "a string");
+      require(parser, JsonToken.VALUE_STRING, () -> METADATA + " " + Shown.quoted(key), "a string");
       if (metadata.put(key, parser.getText()) != null) {
-        throw new Invalid(METADATA + " " + Quote.of(key) + " is there twice");
+        throw new Invalid(METADATA + " " + Shown.quoted(key) + " is there twice");
       }
     }
   }
 
   private static Entry readTensor(JsonParser parser, String name, long dataBytes)
       throws IOException, Invalid {
-    Supplier<String> tensor = () -> "tensor " + Quote.of(name);
+    Supplier<String> tensor = () -> "tensor " + Shown.quoted(name);
     require(parser, JsonToken.START_OBJECT, tensor, "an object");
     String dtype = null;
     long[] shape = null;
     long[] offsets = null;
     while (parser.nextToken() == JsonToken.FIELD_NAME) {
       String key = parser.currentName();
-      Supplier<String> where = () -> tensor.get() + ": " + Quote.of(key);
+      Supplier<String> where = () -> tensor.get() + ": " + Shown.quoted(key);
       parser.nextToken();
       boolean twice;
       switch (key) {
@@ -286,7 +287,7 @@ final class SafetensorsHeader {
     }
     if (found != wanted) {
       throw new Invalid(
-          "%s must be %s, found %s".formatted(where.get(), what, Quote.of(parser.getText())));
+          "%s must be %s, found %s".formatted(where.get(), what, Shown.quoted(parser.getText())));
     }
   }
 }

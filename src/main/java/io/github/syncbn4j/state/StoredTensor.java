@@ -1,6 +1,7 @@
 package io.github.syncbn4j.state;
 
 import io.github.syncbn4j.check.Elements;
+import io.github.syncbn4j.check.Shown;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
@@ -135,7 +136,7 @@ public final class StoredTensor {
   static long bytes(String dtype, long[] shape) {
     int elementBytes = elementBytes(dtype);
     if (elementBytes == 0) {
-      throw new IllegalArgumentException("unknown dtype " + Quote.of(dtype));
+      throw new IllegalArgumentException("unknown dtype " + Shown.quoted(dtype));
     }
     if (shape.length > MAX_RANK) {
       throw new IllegalArgumentException(

@@ -1,12 +1,12 @@
-package io.github.syncbn4j.nn;
+package io.github.syncbn4j.check;
 
 /** What a message shows of text that may come from a file: short, without control characters. */
-final class Shown {
+public final class Shown {
   private static final int LONGEST = 80;
 
   private Shown() {}
 
-  static String plain(Object value) {
+  public static String plain(Object value) {
     String text = String.valueOf(value);
     StringBuilder shown = new StringBuilder();
     for (int i = 0; i < Math.min(text.length(), LONGEST); i++) {
@@ -21,7 +21,7 @@ final class Shown {
   }
 
   /** Strings in quotes, so that "1" and 1 differ. */
-  static String quoted(Object value) {
+  public static String quoted(Object value) {
     return value instanceof String ? '"' + plain(value) + '"' : plain(value);
   }
 }
