@@ -7,6 +7,7 @@ import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.time.Duration;
 import java.util.List;
+import java.util.function.BiConsumer;
 import java.util.function.Consumer;
 import org.bytedeco.javacpp.Pointer;
 
@@ -71,15 +72,8 @@ public final class TracedDeviceGroup implements DeviceGroup {
     if (bytes > 0) {
       syncbn_stats_args args = halves.first(0);
       devices.get(0).kernel("forward", args.outer(), args.channels(), args.inner(), bytes);
-      group.forward(halves, rows);
-      return;
-    }
-    for (int i = 0; i < halves.replicas(); i++) {
-      devices.get(i).trace(halves.first(i));
-    }
-    traceJoinedExchange(rows);
-    for (int i = 0; i < halves.replicas(); i++) {
-      devices.get(i).trace(halves.second(i));
+    } else {
+      traceHalves(halves, rows, TracedDevice::trace, TracedDevice::trace);
     }
     group.forward(halves, rows);
   }
@@ -91,22 +85,25 @@ public final class TracedDeviceGroup implements DeviceGroup {
     if (bytes > 0) {
       syncbn_backward_reduce_args args = halves.first(0);
       devices.get(0).kernel("backward", args.outer(), args.channels(), args.inner(), bytes);
-      group.backward(halves, rows);
-      return;
-    }
-    for (int i = 0; i < halves.replicas(); i++) {
-      devices.get(i).trace(halves.first(i));
-    }
-    traceJoinedExchange(rows);
-    for (int i = 0; i < halves.replicas(); i++) {
-      devices.get(i).trace(halves.second(i));
+    } else {
+      traceHalves(halves, rows, TracedDevice::trace, TracedDevice::trace);
     }
     group.backward(halves, rows);
   }
 
-  private void traceJoinedExchange(Rows[] rows) {
+  private <A extends Pointer, B extends Pointer> void traceHalves(
+      Halves<A, B> halves,
+      Rows[] rows,
+      BiConsumer<TracedDevice, A> first,
+      BiConsumer<TracedDevice, B> second) {
+    for (int i = 0; i < halves.replicas(); i++) {
+      first.accept(devices.get(i), halves.first(i));
+    }
     if (size() > 1) {
       traceExchange(rows);
+    }
+    for (int i = 0; i < halves.replicas(); i++) {
+      second.accept(devices.get(i), halves.second(i));
     }
   }
 
