@@ -12,7 +12,18 @@ constexpr int kSpins = 1000;
 
 uint64_t generation(uint64_t state) { return state >> 32; }
 
+// The pool whose worker this thread is.
+thread_local const Pool *pool_of_worker = nullptr;
+
 }  // namespace
+
+bool gives_way() {
+  const Pool *pool = pool_of_worker;
+  if (!pool) return false;
+  const uint64_t inside = pool->state_.load(std::memory_order_relaxed) & kInside;
+  const int callers = pool->callers_.load(std::memory_order_relaxed);
+  return callers + static_cast<int64_t>(inside) > static_cast<int64_t>(pool->workers_.size()) + 1;
+}
 
 Pool::Pool(int threads) {
   try {
@@ -37,10 +48,17 @@ void Pool::stop() {
 }
 
 void Pool::run(void (*body)(void *), void *context) {
+  callers_.fetch_add(1, std::memory_order_relaxed);
   if (busy_.exchange(true, std::memory_order_acquire)) {
     body(context);
-    return;
+  } else {
+    share_with_workers(body, context);
+    busy_.store(false, std::memory_order_release);
   }
+  callers_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Pool::share_with_workers(void (*body)(void *), void *context) {
   body_ = body;
   context_ = context;
   {
@@ -60,7 +78,6 @@ void Pool::run(void (*body)(void *), void *context) {
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, finished);
   }
-  busy_.store(false, std::memory_order_release);
 }
 
 // Returns the first state seen whose generation is another than the last.
@@ -82,6 +99,7 @@ uint64_t Pool::await_next(uint64_t last_generation) {
 void Pool::work() {
   // Inherited from whoever created the pool, who may have set another rounding or flushed denormals.
   std::fesetenv(FE_DFL_ENV);
+  pool_of_worker = this;
   for (uint64_t last_generation = 0;;) {
     uint64_t state = await_next(last_generation);
     last_generation = generation(state);

@@ -24,14 +24,18 @@ inline void pause() {
 #endif
 }
 
+// Whether the calling thread is a worker of a pool that as many other threads use by now as it has threads.
+bool gives_way();
+
 // Hands out begin .. end - 1, each once, in increasing order to each thread.
 class Tasks {
  public:
   explicit Tasks(int64_t end) : Tasks(0, end) {}
   Tasks(int64_t begin, int64_t end) : end_(end), next_(begin) {}
 
-  // The next task, or -1.
+  // The next task, or -1: there is none, or none for this thread.
   int64_t next() {
+    if (gives_way()) return -1;
     const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
     return task < end_ ? task : -1;
   }
@@ -51,10 +55,14 @@ class Pool {
   Pool &operator=(const Pool &) = delete;
 
   // Calls body(context) on the calling thread and on every worker that arrives before the caller's own call returns,
-  // and returns when all of these have. On the caller alone if another thread is in run().
+  // and returns when all of these have. On the caller alone if another thread is in run(). Workers then give way: as
+  // many callers as the pool has threads, such as one for each replica, have the processors to themselves.
   void run(void (*body)(void *), void *context);
 
  private:
+  friend bool gives_way();
+
+  void share_with_workers(void (*body)(void *), void *context);
   void work();
   uint64_t await_next(uint64_t last_generation);
   void stop();
@@ -63,6 +71,7 @@ class Pool {
   // generation << 32 | open << 31 | workers inside.
   std::atomic<uint64_t> state_{0};
   std::atomic<bool> busy_{false};
+  std::atomic<int> callers_{0};
   void (*body_)(void *) = nullptr;  // written before the job opens
   void *context_ = nullptr;
   std::atomic<bool> stopping_{false};

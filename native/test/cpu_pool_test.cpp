@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "check.h"
+#include "cpu/pool.h"
 #include "cpu_digest.h"
 
 namespace {
@@ -84,6 +85,48 @@ TEST(pool_is_shared_by_concurrent_callers) {
     });
   }
   for (std::thread &caller : callers) caller.join();
+}
+
+// A second caller has a thread of its own: with it, a pool of two is as many as it may be, and its worker goes.
+TEST(worker_gives_way_to_a_second_caller) {
+  struct Job {
+    syncbn::cpu::Tasks tasks{100};
+    std::thread::id caller;
+    std::atomic<bool> two_callers{false};
+    std::atomic<int> by_caller{0};
+    std::atomic<int> by_worker{0};
+    std::atomic<int> by_worker_beside_two_callers{0};
+  } job;
+  syncbn::cpu::Pool pool(2);
+  std::thread first([&] {
+    job.caller = std::this_thread::get_id();
+    pool.run(
+        [](void *context) {
+          Job &job = *static_cast<Job *>(context);
+          while (job.tasks.next() >= 0) {
+            const bool caller = std::this_thread::get_id() == job.caller;
+            ++(caller ? job.by_caller : job.by_worker);
+            if (!caller && job.two_callers) ++job.by_worker_beside_two_callers;
+            sleep_ms(2);
+          }
+        },
+        &job);
+  });
+  while (job.by_worker == 0 && job.by_caller + job.by_worker < 100) sleep_ms(1);
+  std::thread second([&] {
+    pool.run(
+        [](void *context) {
+          Job &job = *static_cast<Job *>(context);
+          job.two_callers = true;
+          while (job.by_caller + job.by_worker < 100) sleep_ms(1);
+        },
+        &job);
+  });
+  first.join();
+  second.join();
+  CHECK(job.by_worker > 0, "the worker never came");
+  CHECK(job.by_caller + job.by_worker == 100, "%d and %d tasks", job.by_caller.load(), job.by_worker.load());
+  CHECK(job.by_worker_beside_two_callers <= 1, "%d tasks were the worker's", job.by_worker_beside_two_callers.load());
 }
 
 // With the pool used right before it is destroyed, and not used at all.
