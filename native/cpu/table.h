@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include <algorithm>
+
 #include "lanes.h"
 #include "loops.h"
 #include "pool.h"
@@ -56,7 +58,11 @@ void to_table(const Map &map, int channels, R *factor) {
   spread(factor, channels, map.width);
   const int entries = channels * map.width;
   const int end = table_period(entries) + kTableOverlap;
-  for (int i = entries; i < end; ++i) factor[i] = factor[i - entries];
+  for (int filled = entries; filled < end;) {
+    const int more = filled < end - filled ? filled : end - filled;
+    std::copy_n(factor, more, factor + filled);
+    filled += more;
+  }
 }
 
 // Makes what the thread wrote around the caches visible to other threads before anything that follows. It waits for the
