@@ -44,6 +44,8 @@ constexpr int64_t kLaneValues = 4;
 constexpr int64_t kMaxLanes = 64;
 // Fewer elements, of a channel or of a task, are not worth the merge of another lane.
 constexpr int64_t kMinLaneChannelElements = 192;
+// A channel's runs are read and folded channel by channel, which takes as long as some hundred elements.
+constexpr int64_t kMinLaneRunElements = 1536;
 constexpr int64_t kMinTaskElements = 32768;
 // Lanes times channels, so that the workspace of many channels stays small: these are parallel by tiles of columns.
 constexpr int64_t kMaxLaneChannels = 32768;
@@ -81,6 +83,7 @@ struct Lanes {
   Layout layout;
   bool runs;      // whether a channel's runs are summed on their own
   int super_row;  // in rows
+  int unit;       // rows that are read together: lanes are cut at multiples of it
   Tiles tiles;
   int64_t lanes;       // >= 1
   int64_t block_rows;  // of a lane, in all streams together
@@ -89,15 +92,15 @@ struct Lanes {
       : layout(outer, channels, inner, kMaxSumPiece),
         runs(layout.inner >= kRunColumns),
         super_row(runs ? 1 : rows_per_super_row(layout.channels * layout.inner)),
+        unit(runs ? rows_at_once(layout.piece) : super_row),
         tiles(layout, runs ? clamp(kRunTileElements / layout.piece, 1, kMaxRunTile) : kTileColumns / layout.inner),
-        lanes(clamp(smaller(layout.rows() / divide_up(kMinLaneChannelElements, layout.piece),
-                            layout.elements() / tiles.count() / kMinTaskElements),
-                    1, smaller(max_lanes(layout.channels), larger(kMaxLanes / tiles.count(), 1)))),
+        lanes(clamp(smaller(layout.rows() / min_lane_rows(), layout.elements() / tiles.count() / kMinTaskElements), 1,
+                    smaller(max_lanes(layout.channels), larger(kMaxLanes / tiles.count(), 1)))),
         block_rows(runs ? run_rows(layout.piece) : kBlockRows * super_row) {}
 
   constexpr int64_t tasks() const { return lanes * tiles.count(); }
   constexpr int64_t lane(int64_t task) const { return task / tiles.count(); }
-  constexpr Range lane_rows(int64_t lane) const { return part(layout.rows(), super_row, lanes, lane); }
+  constexpr Range lane_rows(int64_t lane) const { return part(layout.rows(), unit, lanes, lane); }
   constexpr Range rows(int64_t task) const { return lane_rows(lane(task)); }
   constexpr Range channels(int64_t task) const { return tiles[task % tiles.count()]; }
 
@@ -107,6 +110,12 @@ struct Lanes {
   constexpr int64_t columns(Range channels) const { return channels.size() * width() * super_row; }
 
  private:
+  static constexpr int rows_at_once(int64_t piece) { return piece < kLongRun ? kChains : 1; }
+
+  constexpr int64_t min_lane_rows() const {
+    return divide_up(divide_up(runs ? kMinLaneRunElements : kMinLaneChannelElements, layout.piece), unit) * unit;
+  }
+
   // As many as keep within kMaxAdditions: those in a chain, then one to the columns' sums for each stretch of a run, or
   // for each kChains rows.
   static constexpr int64_t run_rows(int64_t piece) {

@@ -6,12 +6,16 @@
 namespace syncbn::cpu {
 namespace {
 
+bool limited_to(const char *name) {
+  const char *limit = getenv("SYNCBN_CPU_ISA");
+  return limit != nullptr && strcmp(limit, name) == 0;
+}
+
 const Loops &choose() {
 #if defined(__x86_64__)
-  const char *limit = getenv("SYNCBN_CPU_ISA");
-  const bool baseline = limit != nullptr && strcmp(limit, kBaselineLoops.name) == 0;
-  const bool avx2 = limit != nullptr && strcmp(limit, kAvx2Loops.name) == 0;
-  if (!baseline && !avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) {
+  const bool baseline = limited_to(kBaselineLoops.name);
+  if (!baseline && !limited_to(kAvx2Loops.name) && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
     return kAvx512Loops;
   }
   if (!baseline && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return kAvx2Loops;
@@ -20,6 +24,10 @@ const Loops &choose() {
 }
 
 }  // namespace
+
+#if defined(__x86_64__)
+const bool kBfloat16Instruction = __builtin_cpu_supports("avx512bf16") && !limited_to(kAvx512Loops.name);
+#endif
 
 const Loops &loops() {
   static const Loops &chosen = choose();

@@ -144,10 +144,12 @@ extern const Loops kBaselineLoops;
 #if defined(__x86_64__)
 extern const Loops kAvx2Loops;
 extern const Loops kAvx512Loops;
+// Whether kAvx512Loops store bfloat16 with the instruction for it.
+extern const bool kBfloat16Instruction;
 #endif
 
-// The widest that the processor has. The environment variable SYNCBN_CPU_ISA, read once, sets a limit: baseline, avx2
-// or avx512 (the default).
+// The widest that the processor has. The environment variable SYNCBN_CPU_ISA, read once, sets a limit: baseline, avx2,
+// or avx512 without the instruction for bfloat16.
 const Loops &loops();
 
 template <typename T>

@@ -1,5 +1,7 @@
 #include "cpu_digest.h"
 
+#include <math.h>
+
 #include "dtype.h"
 
 namespace test {
@@ -42,6 +44,15 @@ Work::Work()
       options = !options;
     }
   }
+  // What the instruction that stores bfloat16 does not do: a NaN, and gradients that are denormal.
+  Config config = config_of({30, 64, 49}, SYNCBN_BFLOAT16, false);
+  config.edit = [](std::vector<Input> &inputs) {
+    for (Input &input : inputs) {
+      for (double &gradient : input.dy) gradient *= 1e-38;
+      input.x[0] = NAN;
+    }
+  };
+  steps_.push_back(std::make_unique<Step>(config));
 }
 
 uint64_t Work::digest(syncbn_address pool) {

@@ -31,7 +31,7 @@ TEST(instruction_set_changes_no_bit) {
   const std::string want = run_self("SYNCBN_CPU_ISA=baseline", "print_digest");
   CHECK(want.find("digest") != std::string::npos, "%s", want.c_str());
   const auto digest_of = [](const std::string &text) { return text.substr(text.find("digest"), 23); };
-  for (const char *isa : {"avx2", "avx512"}) {
+  for (const char *isa : {"avx2", "avx512", "widest"}) {
     const std::string got = run_self(std::string("SYNCBN_CPU_ISA=") + isa, "print_digest");
     CHECK(digest_of(got) == digest_of(want), "%s gives %s, baseline %s", isa, got.c_str(), want.c_str());
   }
