@@ -35,8 +35,16 @@ final class Watchdog implements AutoCloseable {
   private final Consumer<CollectiveException> fail;
   private final List<CallLog> logs = new ArrayList<>();
 
-  /** When each replica entered the call that it is in; 0 where it is in none. */
+  /**
+   * When each replica entered the call that it is in, or announced what it comes to there; 0 where
+   * it is in none.
+   */
   private final AtomicLongArray since;
+
+  /** Of {@link #since}, what the last look found, and when a look found it first. */
+  private final long[] seen;
+
+  private final long[] seenFirst;
 
   private final Thread thread;
   private volatile long looks;
@@ -60,6 +68,8 @@ final class Watchdog implements AutoCloseable {
             Math.min(LONGEST_PERIOD.toNanos(), timeoutNanos / LOOKS_PER_TIMEOUT));
     this.fail = fail;
     this.since = new AtomicLongArray(replicas);
+    this.seen = new long[replicas];
+    this.seenFirst = new long[replicas];
     for (int i = 0; i < replicas; i++) {
       logs.add(new CallLog());
     }
@@ -75,6 +85,9 @@ final class Watchdog implements AutoCloseable {
   /** A replica calls what all ranks have to call; see {@link Call}. */
   void announce(int rank, long what, long size, int type) {
     logs.get(rank - firstRank).add(what, size, type);
+    if (since.get(rank - firstRank) != 0) {
+      enter(rank);
+    }
   }
 
   /** What a replica has announced last; null for nothing. */
@@ -111,7 +124,20 @@ final class Watchdog implements AutoCloseable {
 
   /** Why the ranks cannot go on; null if they can, as far as is known. */
   private String look() {
+    // Taken before the report, which so has what was announced in these calls: however late this
+    // thread comes, a rank that is missing is overdue before the call that waits for it.
+    long[] calls = new long[seen.length];
+    for (int i = 0; i < calls.length; i++) {
+      calls[i] = since.get(i);
+    }
     report();
+    long now = System.nanoTime();
+    for (int i = 0; i < calls.length; i++) {
+      if (calls[i] != seen[i]) {
+        seen[i] = calls[i];
+        seenFirst[i] = now;
+      }
+    }
     String verdict = channel.verdict();
     return verdict == null ? callThatDoesNotEnd() : verdict;
   }
@@ -146,9 +172,8 @@ final class Watchdog implements AutoCloseable {
   }
 
   private String callThatDoesNotEnd() {
-    for (int i = 0; i < since.length(); i++) {
-      long entered = since.get(i);
-      if (entered != 0 && isOverdue(entered)) {
+    for (int i = 0; i < seen.length; i++) {
+      if (seen[i] != 0 && isOverdue(seenFirst[i])) {
         return "rank %d has been in a call for more than %.3f s: its device or NCCL hangs"
             .formatted(firstRank + i, timeoutNanos / 1e9);
       }
