@@ -79,7 +79,9 @@ class CommandsTest {
               How.TEST,
               "processes.TrainProcessesTest"),
           new Entry(
-              "mvn test -Dtest=\"\\*FailuresTest\" .*", How.TEST, "failures.ProcessFailuresTest"),
+              "mvn test -DforkCount=1 -Dtest=\"\\*FailuresTest\" .*",
+              How.TEST,
+              "failures.ProcessFailuresTest"),
           new Entry("mvn( -B -ntp)?( -Prelease)?( -Pfull)? verify( -Pfull)?", How.CANNOT, BUILD),
           new Entry("mvn -B -ntp install -DskipTests( -Prelease)?", How.CANNOT, BUILD),
           new Entry("mvn -B -ntp test -DskipNativeTests -Dtest=.*", How.CANNOT, BUILD),
