@@ -41,6 +41,10 @@ final class DoctorCommand implements Callable<Integer> {
   private static final Duration TIMEOUT = Duration.ofMinutes(1);
 
   private static final String AUTO = "auto()";
+
+  /** The mend of a trouble that has none. */
+  private static final String UNKNOWN = " -> report it with all of this output";
+
   private static final Path PCI = Path.of("/sys/bus/pci/devices");
 
   private static final List<String> VARIABLES =
@@ -107,7 +111,9 @@ final class DoctorCommand implements Callable<Integer> {
     if (CpuRuntime.unavailabilityReasons().isEmpty()) {
       testDevices();
     }
-    troubles.forEach(trouble -> report.line("trouble", trouble));
+    for (String trouble : troubles) {
+      report.line("trouble", trouble + (trouble.contains(" -> ") ? "" : UNKNOWN));
+    }
     report.line("troubles", troubles.isEmpty() ? "none" : String.valueOf(troubles.size()));
     out.flush();
     return troubles.isEmpty() ? 0 : 1;

@@ -14,12 +14,21 @@ public final class Remedy {
       "nvidia-smi has to list a GPU, and neither CUDA_VISIBLE_DEVICES nor a container may hide it";
   private static final String ONE_VERSION =
       "use one version of all of this library's jars, and remove JavaCPP's cache, ~/.javacpp/cache";
+  private static final String OTHER_CUDART =
+      "take the other libcudart.so.13 off LD_LIBRARY_PATH and LD_PRELOAD: the right one is in the jar";
+  private static final String DAMAGED =
+      "the file is damaged: remove JavaCPP's cache, ~/.javacpp/cache; if that does not help, download the jar again";
+  private static final String XID =
+      "sudo dmesg | grep -i xid tells what the driver saw of the GPU; report it with this output";
 
   private record Known(String text, String remedy) {}
 
   /** The first whose text is in the trouble's is taken. */
   private static final List<Known> KNOWN =
       List.of(
+          new Known(
+              " MB left",
+              "make room there, or set -Dorg.bytedeco.javacpp.cachedir to a folder that has it"),
           missing("jnisyncbn_cpu", "io.github.syncbn4j:syncbn4j", "linux-x86_64"),
           missing("jnisyncbn_cuda", "io.github.syncbn4j:syncbn4j", "linux-x86_64-cuda13"),
           missing("jnicudart", "org.bytedeco:cuda", "linux-x86_64"),
@@ -27,13 +36,26 @@ public final class Remedy {
           new Known(
               "libcuda.so.1: cannot open",
               DRIVER + "; start a container with its GPUs, as docker run --gpus all does"),
+          new Known(
+              "libcuda.so.1: ",
+              "that file is not NVIDIA's driver: take its folder off LD_LIBRARY_PATH, or install the driver anew"),
           new Known("libnccl.so.2: cannot open", NCCL),
+          new Known(
+              "libnccl.so.2: ",
+              "that file is not NCCL: take its folder off LD_LIBRARY_PATH, or install libnccl2 anew"),
+          new Known(
+              "libcudart.so.13: cannot open",
+              "take the jar linux-x86_64-cuda13 whole: libcudart.so.13 is in it"),
+          new Known("libcudart.so.13: ", OTHER_CUDART),
           new Known(
               "libsyncbn_cuda.so: cannot open",
               "take a released jar, or build where CUDA's nvcc 13 is on the PATH"),
           new Known(
               "libsyncbn_cpu.so: cannot open",
               "add the dependency io.github.syncbn4j:syncbn4j with the classifier linux-x86_64"),
+          new Known(
+              "cpu:0 computes wrong numbers",
+              "test the machine's memory, as memtest86+ does; if that is sound, report it with this output"),
           new Known(
               "computes wrong numbers",
               "use another GPU: nvidia-smi -q -d ECC and dcgmi diag -r 3 tell what is wrong with it"),
@@ -48,12 +70,10 @@ public final class Remedy {
           new Known(
               "Could not create the cache",
               "set -Dorg.bytedeco.javacpp.cachedir to a folder that can be written"),
-          new Known("file too short", ONE_VERSION),
-          new Known("invalid ELF header", ONE_VERSION),
+          new Known("file too short", DAMAGED),
+          new Known("invalid ELF header", DAMAGED),
           new Known("libnccl.so.2 is version", NCCL),
-          new Known(
-              "libcudart.so.13 is version",
-              "take the other libcudart.so.13 off LD_LIBRARY_PATH and LD_PRELOAD: the right one is in the jar"),
+          new Known("libcudart.so.13 is version", OTHER_CUDART),
           new Known("the driver supports CUDA", DRIVER),
           new Known("cudaErrorInsufficientDriver", DRIVER),
           new Known("cudaErrorUnsupportedPtxVersion", DRIVER),
@@ -77,6 +97,8 @@ public final class Remedy {
           new Known(
               "cudaErrorMemoryAllocation",
               "nvidia-smi names the processes that have the GPU's memory"),
+          new Known("cudaErrorLaunchFailure", XID),
+          new Known("cudaErrorIllegalAddress", XID),
           new Known("cudaErrorUnknown", "sudo modprobe nvidia-uvm, or restart the machine"),
           new Known(
               "unhandled system error",

@@ -3,11 +3,15 @@ package io.github.syncbn4j.cli;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.github.syncbn4j.device.cuda.CudaRuntime;
+import io.github.syncbn4j.faults.Installation;
+import io.github.syncbn4j.faults.Stub;
 import io.github.syncbn4j.sim.SimNode;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 /** {@code syncbn doctor} on the simulated node. */
 @Tag("sim")
@@ -34,7 +38,9 @@ class SimulatedDoctorTest {
         Map.of(
             209, "cudaErrorNoKernelImageForDevice\\) -> build for this GPU with -Prelease or .*",
             222, "cudaErrorUnsupportedPtxVersion\\) -> install NVIDIA's driver 580 or newer",
-            46, "cudaErrorDevicesUnavailable\\) -> end the process that has the GPU to itself, .*");
+            46, "cudaErrorDevicesUnavailable\\) -> end the process that has the GPU to itself, .*",
+            719, "cudaErrorLaunchFailure\\) -> sudo dmesg .*",
+            1, "cudaErrorInvalidValue\\) -> report it with all of this output");
     mends.forEach(
         (code, mend) -> {
           SimNode.fail("cudaLaunchKernelExC", 1, code);
@@ -46,6 +52,26 @@ class SimulatedDoctorTest {
           assertThat(run.lines()).anyMatch(line -> line.matches("self-test +gpu:0: failed"));
           assertThat(run.status()).isEqualTo(1);
         });
+  }
+
+  @Test
+  void gpusThatComputeWrongNumbers_areTroubleWithItsMend(@TempDir Path folder) throws Exception {
+    String idle = Stub.idle("cuda", folder) + ":" + System.getenv("LD_PRELOAD");
+    Installation.Run run =
+        new Installation(folder)
+            .with("libsyncbn_cpu.so", "libjnisyncbn_cpu.so", "libjnisyncbn_cuda.so")
+            .option("-Dorg.bytedeco.javacpp.pathsFirst=true")
+            .option("-Djava.library.path=" + System.getProperty("syncbn.sim.dir"))
+            .variable("SYNCBN_SIM_DEVICES", "2")
+            .variable("LD_PRELOAD", idle)
+            .run(Syncbn.class, "doctor", "--device", "gpu", "--seconds", "0");
+    String wrong = " computes wrong numbers: 1 steps, largest error .* -> use another GPU: .*";
+    assertThat(run.lines().stream().filter(line -> line.startsWith("trouble ")))
+        .hasSize(3)
+        .anyMatch(line -> line.matches("trouble +gpu:0" + wrong))
+        .anyMatch(line -> line.matches("trouble +gpu:1" + wrong))
+        .anyMatch(line -> line.matches("trouble +auto\\(\\)" + wrong));
+    assertThat(run.status()).isEqualTo(1);
   }
 
   private static CommandRun doctor() {

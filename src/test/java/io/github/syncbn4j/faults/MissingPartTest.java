@@ -3,192 +3,251 @@ package io.github.syncbn4j.faults;
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static org.assertj.core.api.Assertions.assertThat;
 
-import java.io.File;
+import io.github.syncbn4j.cli.Syncbn;
+import io.github.syncbn4j.device.natives.CpuKernels;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.Arrays;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
-import java.util.concurrent.TimeUnit;
-import java.util.function.Predicate;
-import java.util.stream.Collectors;
-import java.util.stream.Stream;
-import java.util.zip.ZipEntry;
-import java.util.zip.ZipOutputStream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /**
  * What a group says where a jar is missing, or a native library is damaged, of another version or
- * for another machine: one sentence with what to do. Native code is loaded once a process, so each
- * is a process of its own.
+ * for another machine, or cannot be copied or used where JavaCPP copies it: one sentence with what
+ * to do.
  */
 @Timeout(120)
 class MissingPartTest {
   private static final String NO_CPU =
       "DeviceUnavailableException: the CPU cannot be used: the CPU kernels cannot be loaded: ";
   private static final String NO_GPU = "DeviceUnavailableException: no GPU can be used: ";
-  private static final Path CLASSES = Path.of("target", "classes");
-  private static final Path NATIVES = Path.of("io", "github", "syncbn4j", "device", "linux-x86_64");
-  private static final String CACHE_DIR = "-Dorg.bytedeco.javacpp.cachedir=";
   private static final String CPU = "libsyncbn_cpu.so";
   private static final String CPU_BINDING = "libjnisyncbn_cpu.so";
-
-  /** The main jar's content. */
-  @TempDir private static Path main;
+  private static final String CUDA = "libsyncbn_cuda.so";
+  private static final String CUDA_BINDING = "libjnisyncbn_cuda.so";
+  private static final String CPU_JAR =
+      " -> add the dependency io.github.syncbn4j:syncbn4j with the classifier linux-x86_64";
+  private static final String ONE_VERSION =
+      " -> use one version of all of this library's jars, and remove JavaCPP's cache, ~/.javacpp/cache";
+  private static final String DAMAGED =
+      " -> the file is damaged: remove JavaCPP's cache, ~/.javacpp/cache; if that does not help, download the jar again";
+  private static final String NOEXEC =
+      "failed to map segment from shared object -> set -Dorg.bytedeco.javacpp.cachedir to a folder that is not mounted noexec";
 
   @TempDir private Path folder;
 
-  /** What is in the native jars, by path. */
-  private final Map<String, byte[]> natives = new HashMap<>();
+  private Installation installation;
 
   @BeforeEach
-  void copyClasses() throws IOException {
-    if (Files.exists(main.resolve("io"))) {
-      return;
-    }
-    try (Stream<Path> files = Files.walk(CLASSES)) {
-      for (Path file : files.filter(file -> file.toString().endsWith(".class")).toList()) {
-        Path copy = main.resolve(CLASSES.relativize(file));
-        Files.createDirectories(copy.getParent());
-        Files.copy(file, copy);
-      }
-    }
+  void install() {
+    installation = new Installation(folder);
   }
 
   @Test
   void noJarOfTheCpuKernels() throws Exception {
-    assertThat(open("cpu"))
-        .startsWith(NO_CPU)
-        .endsWith(
-            " -> add the dependency io.github.syncbn4j:syncbn4j with the classifier linux-x86_64");
+    assertThat(installation.open("cpu")).startsWith(NO_CPU).endsWith(CPU_JAR);
+  }
+
+  /** The JVM says of a class that failed before only that it did. */
+  @Test
+  void noJarOfTheCpuKernels_saysSoForTheGpusToo() throws Exception {
+    installation
+        .with(CUDA_BINDING)
+        .with(CUDA, Stub.ofVersion(CpuKernels.SYNCBN_ABI_VERSION, "cuda", folder));
+    Installation.Run run =
+        installation.run(Syncbn.class, "doctor", "--device", "gpu", "--seconds", "0");
+    String why =
+        "cannot be loaded: Could not find jnisyncbn_cpu in class, module, and library paths.";
+    assertThat(run.lines())
+        .anyMatch(line -> line.matches("trouble +the CPU kernels " + why + CPU_JAR))
+        .anyMatch(line -> line.matches("trouble +the GPU kernels " + why + CPU_JAR))
+        .filteredOn(line -> line.startsWith("trouble "))
+        .allMatch(line -> line.contains(" -> "));
+    assertThat(run.status()).isEqualTo(1);
   }
 
   @Test
   void noJarOfTheGpuKernels() throws Exception {
-    copy(CPU, CPU_BINDING);
-    assertThat(open("0"))
+    assertThat(installation.with(CPU, CPU_BINDING).open("0"))
         .startsWith(NO_GPU + "the GPU kernels cannot be loaded: ")
-        .contains(
-            " -> add the dependency io.github.syncbn4j:syncbn4j with the classifier linux-x86_64-cuda13; ");
+        .contains(CPU_JAR + "-cuda13; ");
   }
 
   @Test
   void noGpuKernelsInTheJar() throws Exception {
-    copy(CPU, CPU_BINDING, "libjnisyncbn_cuda.so");
-    assertThat(open("0"))
+    assertThat(installation.with(CPU, CPU_BINDING, CUDA_BINDING).open("0"))
         .startsWith(NO_GPU + "the GPU kernels cannot be loaded: ")
         .contains(" -> take a released jar, or build where CUDA's nvcc 13 is on the PATH");
   }
 
   @Test
+  void noCudaRuntimeInTheJar() throws Exception {
+    installation.with(CPU, CPU_BINDING, CUDA_BINDING).with(CUDA, simulatedKernels());
+    // The machine may have one: the system's loader is not to know where.
+    installation.mounted("mount --bind /dev/null /etc/ld.so.cache");
+    assertThat(installation.open("0"))
+        .startsWith(NO_GPU + "the GPU kernels cannot be loaded: ")
+        .contains(
+            "libcudart.so.13: cannot open shared object file: No such file or directory"
+                + " -> take the jar linux-x86_64-cuda13 whole: libcudart.so.13 is in it; ");
+  }
+
+  @Test
   void noJarOfCudasBindings() throws Exception {
-    assertThat(
-            open(
-                CACHE_DIR + folder.resolve("cache"),
-                jar -> !jar.matches("cuda-.*-linux-x86_64.jar"),
-                "0"))
+    assertThat(installation.without("cuda-.*-linux-x86_64.jar").open("0"))
         .endsWith(" -> add the dependency org.bytedeco:cuda with the classifier linux-x86_64");
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = ';',
+      value = {
+        "libcuda.so.1; that file is not NVIDIA's driver: take its folder off LD_LIBRARY_PATH, or install the driver anew",
+        "libcudart.so.13; take the other libcudart.so.13 off LD_LIBRARY_PATH and LD_PRELOAD: the right one is in the jar"
+      })
+  void somethingElseUnderTheNameOfCudas(String name, String mend) throws Exception {
+    Path other = Files.createDirectory(folder.resolve("other"));
+    Files.writeString(other.resolve(name), "no library");
+    installation.variable("LD_LIBRARY_PATH", other.toString());
+    installation.with(CPU, CPU_BINDING, CUDA_BINDING).with(CUDA, simulatedKernels());
+    assertThat(installation.open("0"))
+        .startsWith(NO_GPU)
+        .contains(other.resolve(name) + ": file too short -> " + mend);
   }
 
   @Test
   void anotherMachine() throws Exception {
-    String platform = "-Dorg.bytedeco.javacpp.platform=linux-arm64";
+    installation.option("-Dorg.bytedeco.javacpp.platform=linux-arm64");
     String reason =
         "this machine is linux-arm64 -> use Linux on x86-64: there is nothing for others";
-    assertThat(open(platform, jar -> true, "cpu")).isEqualTo(NO_CPU + reason);
-    assertThat(open(platform, jar -> true, "0"))
+    assertThat(installation.open("cpu")).isEqualTo(NO_CPU + reason);
+    assertThat(installation.open("0"))
         .startsWith(NO_GPU + "the GPU kernels cannot be loaded: " + reason);
   }
 
   @Test
   void cacheThatCannotBeWritten() throws Exception {
-    copy(CPU, CPU_BINDING);
-    String nowhere = CACHE_DIR + "/dev/null -Djava.io.tmpdir=/dev/null -Duser.home=/dev/null";
-    assertThat(open(nowhere, jar -> true, "cpu"))
+    for (String name : List.of("org.bytedeco.javacpp.cachedir", "java.io.tmpdir", "user.home")) {
+      installation.option("-D" + name + "=/dev/null");
+    }
+    assertThat(installation.with(CPU, CPU_BINDING).open("cpu"))
         .startsWith(NO_CPU)
         .endsWith(" -> set -Dorg.bytedeco.javacpp.cachedir to a folder that can be written");
   }
 
   @Test
+  void cacheOnAFullDisk() throws Exception {
+    installation.mounted("mount -t tmpfs -o size=300k tmpfs \"$1\"");
+    assertThat(installation.with(CPU, CPU_BINDING).open("cpu"))
+        .startsWith(NO_CPU)
+        .contains("; JavaCPP's cache, " + installation.cache() + ", has 0.")
+        .endsWith(
+            " MB left -> make room there, or set -Dorg.bytedeco.javacpp.cachedir to a folder that has it");
+  }
+
+  @Test
+  void cacheThatIsMountedNoexec() throws Exception {
+    installation.mounted("mount -t tmpfs -o noexec tmpfs \"$1\"");
+    assertThat(installation.with(CPU, CPU_BINDING).open("cpu"))
+        .startsWith(NO_CPU + installation.cache())
+        .endsWith(".so: " + NOEXEC);
+  }
+
+  /** They need the CUDA runtime, as those for GPUs do, which not every build has. */
+  private static byte[] simulatedKernels() throws IOException {
+    return Files.readAllBytes(Path.of("target", "native", "sim", CUDA));
+  }
+
+  /** What the loader says of such a cache, also where nobody may mount one. */
+  @Test
+  void libraryThatCannotBeMapped() throws Exception {
+    installation.with(CPU_BINDING).with(CPU, tooLarge(Installation.built(CPU)));
+    assertThat(installation.open("cpu")).startsWith(NO_CPU).endsWith(".so: " + NOEXEC);
+  }
+
+  /** The first segment that is loaded then asks for more memory than there are addresses. */
+  private static byte[] tooLarge(byte[] library) {
+    ByteBuffer elf = ByteBuffer.wrap(library).order(ByteOrder.LITTLE_ENDIAN);
+    int header = (int) elf.getLong(32); // e_phoff
+    int last = -1;
+    for (int i = 0; i < elf.getShort(56); i++, header += 56) { // e_phnum, sizeof(Elf64_Phdr)
+      last = elf.getInt(header) == 1 ? header : last; // PT_LOAD
+    }
+    elf.putLong(last + 40, 1L << 48); // p_memsz
+    return library;
+  }
+
+  @Test
   void olderCLibrary() throws Exception {
-    copy(CPU_BINDING);
-    String library =
-        new String(Files.readAllBytes(CLASSES.resolve(NATIVES).resolve(CPU)), ISO_8859_1);
-    write(CPU, library.replaceAll("GLIBC_2\\.(\\d\\d)\0", "GLIBC_9.$1\0").getBytes(ISO_8859_1));
-    assertThat(open("cpu"))
+    String library = new String(Installation.built(CPU), ISO_8859_1);
+    String newer = library.replaceAll("GLIBC_2\\.(\\d\\d)\0", "GLIBC_9.$1\0");
+    installation.with(CPU_BINDING).with(CPU, newer.getBytes(ISO_8859_1));
+    assertThat(installation.open("cpu"))
         .startsWith(NO_CPU)
         .contains("version `GLIBC_9.")
         .endsWith(" -> use a system with glibc 2.35 or newer, as Ubuntu 22.04 or Debian 12");
   }
 
   @Test
-  void librariesOfSeveralVersions() throws Exception {
-    copy(CPU_BINDING);
-    write(CPU, Files.readAllBytes(CLASSES.resolve(NATIVES).resolve("libsyncbn_bench.so")));
-    assertThat(open("cpu"))
-        .startsWith(NO_CPU)
-        .contains("undefined symbol: syncbn_cpu_")
-        .contains(" -> use one version of all of this library's jars, and remove JavaCPP's cache");
+  void cpuKernelsOfAnotherVersion() throws Exception {
+    installation.with(CPU_BINDING).with(CPU, Stub.ofVersion(99, "cpu", folder));
+    assertThat(installation.open("cpu"))
+        .isEqualTo(
+            "DeviceUnavailableException: the CPU cannot be used: libsyncbn_cpu.so has ABI version 99, needed is "
+                + CpuKernels.SYNCBN_ABI_VERSION
+                + ONE_VERSION);
   }
 
   @Test
-  void libraryThatIsCutOff() throws Exception {
-    copy(CPU_BINDING);
-    write(CPU, new byte[10]);
-    assertThat(open("cpu"))
+  void gpuKernelsOfAnotherVersion() throws Exception {
+    installation.with(CPU, CPU_BINDING, CUDA_BINDING);
+    installation.with(CUDA, Stub.ofVersion(99, "cuda", folder));
+    assertThat(installation.open("0"))
+        .startsWith(
+            NO_GPU
+                + "libsyncbn_cuda.so has ABI version 99, needed is "
+                + CpuKernels.SYNCBN_ABI_VERSION
+                + ONE_VERSION
+                + "; ");
+  }
+
+  @Test
+  void kernelsThatLackFunctions() throws Exception {
+    installation.with(CPU_BINDING).with(CPU, Installation.built("libsyncbn_bench.so"));
+    assertThat(installation.open("cpu"))
         .startsWith(NO_CPU)
-        .contains("file too short -> use one version of all of this library's jars");
+        .contains("undefined symbol: syncbn_cpu_")
+        .endsWith(ONE_VERSION);
   }
 
-  private void copy(String... libraries) throws IOException {
-    for (String library : libraries) {
-      write(library, Files.readAllBytes(CLASSES.resolve(NATIVES).resolve(library)));
-    }
+  @ParameterizedTest
+  @CsvSource({"10, file too short", "4096, invalid ELF header"})
+  void libraryThatIsDamaged(int bytes, String said) throws Exception {
+    installation.with(CPU_BINDING).with(CPU, new byte[bytes]);
+    assertThat(installation.open("cpu")).startsWith(NO_CPU).endsWith(said + DAMAGED);
   }
 
-  private void write(String library, byte[] content) throws IOException {
-    natives.put(NATIVES.resolve(library).toString(), content);
-  }
-
-  private String open(String device) throws Exception {
-    return open(CACHE_DIR + folder.resolve("cache"), jar -> true, device);
-  }
-
-  /**
-   * @param options of the JVM, between blanks
-   * @param jars that there are, by their names
-   */
-  private String open(String options, Predicate<String> jars, String device) throws Exception {
-    Path jar = folder.resolve("natives.jar");
-    try (ZipOutputStream out = new ZipOutputStream(Files.newOutputStream(jar))) {
-      for (Map.Entry<String, byte[]> file : natives.entrySet()) {
-        out.putNextEntry(new ZipEntry(file.getKey()));
-        out.write(file.getValue());
-      }
-    }
-    Stream<String> others =
-        Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
-            .filter(entry -> !Path.of(entry).endsWith(CLASSES))
-            .filter(entry -> jars.test(Path.of(entry).getFileName().toString()));
-    String classPath =
-        Stream.concat(Stream.of(main.toString(), jar.toString()), others)
-            .collect(Collectors.joining(File.pathSeparator));
-    List<String> command = new ArrayList<>();
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    command.addAll(List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classPath));
-    command.addAll(List.of(options.split(" ")));
-    command.addAll(List.of(OpenGroup.class.getName(), device));
-    Process process =
-        new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
-    String said = new String(process.getInputStream().readAllBytes()).strip();
-    assertThat(process.waitFor(60, TimeUnit.SECONDS)).as("the process ends").isTrue();
-    assertThat(process.exitValue()).as(said).isZero();
-    return said;
+  @Test
+  void cpuThatComputesWrongNumbers() throws Exception {
+    installation.with(CPU, CPU_BINDING).variable("LD_PRELOAD", Stub.idle("cpu", folder).toString());
+    Installation.Run run =
+        installation.run(Syncbn.class, "doctor", "--device", "cpu", "--seconds", "0");
+    assertThat(run.lines())
+        .anyMatch(
+            line ->
+                line.matches(
+                    "trouble +cpu:0 computes wrong numbers: 1 steps, largest error .* of 1e-05 allowed"
+                        + " -> test the machine's memory, .*"))
+        .last()
+        .asString()
+        .matches("troubles +1");
+    assertThat(run.status()).isEqualTo(1);
   }
 }
