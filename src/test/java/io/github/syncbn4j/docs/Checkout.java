@@ -65,6 +65,8 @@ final class Checkout implements AutoCloseable {
             .redirectError(err.toFile());
     builder.environment().put("JAVA_HOME", System.getProperty("java.home"));
     builder.environment().put("SYNCBN_JAVA_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC");
+    builder.environment().remove("LD_PRELOAD"); // of a simulated node that runs this test
+    builder.environment().remove("SYNCBN_SIM_DEVICES");
     if (gpus > 0) {
       builder.environment().put("SYNCBN_SIM_DEVICES", "" + gpus);
     }
