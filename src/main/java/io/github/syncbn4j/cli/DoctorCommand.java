@@ -50,6 +50,8 @@ final class DoctorCommand implements Callable<Integer> {
   private static final List<String> VARIABLES =
       List.of(
           "CUDA_",
+          "NVIDIA_VISIBLE_DEVICES",
+          "NVIDIA_DRIVER_CAPABILITIES",
           "NCCL_",
           "SYNCBN_",
           "LD_LIBRARY_PATH",
@@ -59,10 +61,15 @@ final class DoctorCommand implements Callable<Integer> {
           "RANK",
           "WORLD_SIZE",
           "LOCAL_RANK",
+          "LOCAL_WORLD_SIZE",
           "MASTER_",
           "OMPI_COMM_WORLD_",
           "SLURM_PROCID",
-          "SLURM_NTASKS");
+          "SLURM_NTASKS",
+          "SLURM_LOCALID",
+          "SLURM_STEP_NODELIST",
+          "SLURM_JOB_NODELIST",
+          "SLURM_NODELIST");
 
   private static final List<String> PROPERTIES =
       List.of("org.bytedeco.javacpp.", "syncbn.", "java.library.path");
@@ -110,6 +117,9 @@ final class DoctorCommand implements Callable<Integer> {
     showSettings("property", properties, PROPERTIES);
     if (CpuRuntime.unavailabilityReasons().isEmpty()) {
       testDevices();
+    } else {
+      report.line("self-test", "not run without the CPU kernels, which GPUs need too");
+      report.line(AUTO, "takes nothing, since the CPU cannot be used: see cpu kernels above");
     }
     for (String trouble : troubles) {
       report.line("trouble", trouble + (trouble.contains(" -> ") ? "" : UNKNOWN));

@@ -34,7 +34,7 @@ public final class NativeLibrary {
       Loader.load(binding);
       return null;
     } catch (LinkageError | RuntimeException e) {
-      String why = why(e) + cacheThatIsFull();
+      String why = why(e);
       FAILED.put(binding.getName(), why);
       add(reasons, what, why);
       return e;
@@ -52,7 +52,8 @@ public final class NativeLibrary {
       deepest = deepest.getCause();
     }
     // The JVM puts the file before what the system's loader says, which may begin with it too.
-    return String.valueOf(deepest.getMessage()).replaceFirst("^(.+?: )\\1", "$1");
+    return String.valueOf(deepest.getMessage()).replaceFirst("^(.+?: )\\1", "$1")
+        + cacheThatIsFull();
   }
 
   /** JavaCPP does not tell that it could not copy a library. */

@@ -61,6 +61,7 @@ class MissingPartTest {
     installation
         .with(CUDA_BINDING)
         .with(CUDA, Stub.ofVersion(CpuKernels.SYNCBN_ABI_VERSION, "cuda", folder));
+    installation.variable("NVIDIA_VISIBLE_DEVICES", "all");
     Installation.Run run =
         installation.run(Syncbn.class, "doctor", "--device", "gpu", "--seconds", "0");
     String why =
@@ -68,6 +69,8 @@ class MissingPartTest {
     assertThat(run.lines())
         .anyMatch(line -> line.matches("trouble +the CPU kernels " + why + CPU_JAR))
         .anyMatch(line -> line.matches("trouble +the GPU kernels " + why + CPU_JAR))
+        .anyMatch(line -> line.matches("auto\\(\\) +takes nothing, .*"))
+        .anyMatch(line -> line.matches("variable +NVIDIA_VISIBLE_DEVICES=all"))
         .filteredOn(line -> line.startsWith("trouble "))
         .allMatch(line -> line.contains(" -> "));
     assertThat(run.status()).isEqualTo(1);
