@@ -116,6 +116,7 @@ public final class Installation {
   public Run run(Class<?> program, String... arguments) throws IOException, InterruptedException {
     Path jar = folder.resolve("natives.jar");
     try (ZipOutputStream out = new ZipOutputStream(Files.newOutputStream(jar))) {
+      out.setLevel(Deflater.NO_COMPRESSION);
       for (Map.Entry<String, byte[]> file : natives.entrySet()) {
         out.putNextEntry(new ZipEntry(file.getKey()));
         out.write(file.getValue());
