@@ -1,5 +1,6 @@
 package io.github.syncbn4j;
 
+import io.github.syncbn4j.check.Shown;
 import io.github.syncbn4j.state.BatchNorms;
 import io.github.syncbn4j.state.Conversion;
 import io.github.syncbn4j.state.ModelFile;
@@ -14,20 +15,29 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.OptionalLong;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * The state of a model's layers in one file: every variable, bit for bit, and the number of counted
  * steps, under {@code prefix.gamma} and so on, or under the names of another framework.
  *
  * <p>A file that is written also has momentum and epsilon, as texts in the framework's sense.
- * Loading does not look at them: options are the builder's. Running variances are taken as they
- * are; {@link SyncBatchNormalization.Builder#unbiasedRunningVariance} says of which kind a layer's
- * are, and {@link Conversion} converts between the kinds.
+ * Loading does not take them over, since options are the builder's, but an epsilon that is not the
+ * layer's is a warning in the log: the layer then infers something else. A {@code state_dict} of
+ * PyTorch's says nothing of it; there it is 1e-5 by default, in Keras and here 1e-3. Running
+ * variances are taken as they are; {@link SyncBatchNormalization.Builder#unbiasedRunningVariance}
+ * says of which kind a layer's are, and {@link Conversion} converts between the kinds.
  *
  * <p>Both directions wait for what is enqueued; no step may be under way in another thread. In a
  * job of several processes one saves and all load.
  */
 public final class LayerState {
+  private static final Logger LOG = LoggerFactory.getLogger(LayerState.class);
+
+  /** Of what epsilons may differ by, as a part of one: some files have them as float32. */
+  private static final double EPSILON_TOLERANCE = 1e-6;
+
   private LayerState() {}
 
   /**
@@ -55,7 +65,9 @@ public final class LayerState {
   /**
    * Gives all replicas of this process the state in a file: safetensors, or one of Keras' files,
    * which need {@code io.jhdf:jhdf}. It may have tensors of layers that normalize nothing, but no
-   * other batch normalizations. Where another framework's has no count of steps, it is 0.
+   * other batch normalizations: see {@link #loadSome}. Where another framework's has no count of
+   * steps, it is 0. A gamma of ones or a beta of zeros in another framework's file is nothing that
+   * a layer without has to have.
    *
    * @param layers by their prefix in the file; "" for none
    * @throws IllegalArgumentException if there are no layers
@@ -65,7 +77,21 @@ public final class LayerState {
   public static void load(Path file, Map<String, SyncBatchNormalization> layers, Naming naming)
       throws IOException {
     requireAny(layers);
-    BatchNorms found = BatchNorms.of(ModelFile.read(file), naming);
+    give(BatchNorms.of(ModelFile.read(file), naming), layers);
+  }
+
+  /**
+   * As {@link #load}, for some of a model's layers: other batch normalizations in the file do not
+   * matter.
+   */
+  public static void loadSome(Path file, Map<String, SyncBatchNormalization> layers, Naming naming)
+      throws IOException {
+    requireAny(layers);
+    give(BatchNorms.of(ModelFile.read(file), naming).only(layers.keySet()), layers);
+  }
+
+  private static void give(BatchNorms found, Map<String, SyncBatchNormalization> layers)
+      throws StateException {
     Map<String, Map<String, String>> expected = new LinkedHashMap<>();
     layers.forEach((prefix, layer) -> expected.put(prefix, kinds(layer)));
     found.requireExactly(expected);
@@ -73,12 +99,32 @@ public final class LayerState {
       long steps = countedSteps(norm);
       if (steps < 0 || steps > LayerVariables.MOST_STEPS) {
         throw new StateException(
-            file,
+            found.file(),
             "%d counted steps, allowed is 0 to %d".formatted(steps, LayerVariables.MOST_STEPS));
       }
     }
     layers.forEach(
         (prefix, layer) -> layer.gate.during(() -> write(layer, found.norms().get(prefix))));
+    layers.forEach(
+        (prefix, layer) -> {
+          String epsilon = found.norms().get(prefix).options().get(Naming.EPSILON);
+          if (epsilon != null && !isAbout(epsilon, layer.config.epsilon())) {
+            LOG.warn(
+                "{}: epsilon of {} was {}, this layer has {}: it infers something else",
+                found.file(),
+                Shown.quoted(prefix),
+                Shown.plain(epsilon),
+                layer.config.epsilon());
+          }
+        });
+  }
+
+  private static boolean isAbout(String number, double value) {
+    try {
+      return Math.abs(Double.parseDouble(number) - value) <= EPSILON_TOLERANCE * value;
+    } catch (NumberFormatException e) {
+      return false;
+    }
   }
 
   private static void requireAny(Map<String, SyncBatchNormalization> layers) {

@@ -8,7 +8,9 @@ import io.github.syncbn4j.state.ConvertedFiles;
 import io.github.syncbn4j.state.Naming;
 import io.github.syncbn4j.state.Safetensors;
 import io.github.syncbn4j.state.StoredTensor;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.PrintStream;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -190,7 +192,7 @@ abstract class LayerStateContract implements Devices {
             tensors.put("bn.moving_mean", ConvertedFiles.floats(1));
             tensors.put("bn.moving_variance", ConvertedFiles.floats(1));
           },
-          "unexpected: \"bn.moving_mean\", \"bn.moving_variance\"");
+          "batch normalizations that no layer is given for (see loadSome): \"bn\"");
       SyncBatchNormalization wide = layerOf(group).dtype(DType.FLOAT64).build();
       Path file = folder.resolve("narrow.safetensors");
       layer.save(file);
@@ -212,6 +214,68 @@ abstract class LayerStateContract implements Devices {
       LayerState.load(file, Map.of("bn", layer), Naming.SYNCBN4J);
       assertThat(layer.gamma(group.replica(1)).copyToHost()).containsExactly(4, 5, 6);
     }
+  }
+
+  /** Layers of the file that none is given for are refused, unless some are asked for. */
+  @Test
+  void someOfAModelsLayers_areLoaded_andStillHaveToFit() throws IOException {
+    try (ReplicaGroup group = group(2)) {
+      SyncBatchNormalization first = layerOf(group).build();
+      SyncBatchNormalization second = layerOf(group).build();
+      Path file = folder.resolve("model.safetensors");
+      train(first, 1);
+      LayerState.save(file, Map.of("first", first, "second", second), Naming.KERAS);
+      List<ByteBuffer> saved = bits(first, group.replica(0));
+      train(first, 1);
+      assertThatThrownBy(() -> LayerState.load(file, Map.of("first", first), Naming.KERAS))
+          .isInstanceOf(IOException.class)
+          .hasMessage(
+              file
+                  + ": batch normalizations that no layer is given for (see loadSome): \"second\"");
+      LayerState.loadSome(file, Map.of("first", first), Naming.KERAS);
+      requireLoaded(first, saved);
+      SyncBatchNormalization bare = layerOf(group).scale(false).build();
+      assertThatThrownBy(
+              () -> LayerState.loadSome(file, Map.of("frist", first, "first", bare), Naming.KERAS))
+          .hasMessageContaining("missing: \"frist/gamma\"");
+    }
+  }
+
+  /** PyTorch has both or none of them, DJL always both. */
+  @Test
+  void gammaThatChangesNothing_isLoadedIntoALayerWithout() throws IOException {
+    try (ReplicaGroup group = group(1)) {
+      SyncBatchNormalization whole = layerOf(group).build();
+      SyncBatchNormalization bare = layerOf(group).scale(false).center(false).build();
+      Path file = folder.resolve("model.safetensors");
+      for (Naming naming : List.of(Naming.PYTORCH, Naming.DJL)) {
+        LayerState.save(file, Map.of("bn", layerOf(group).center(false).build()), naming);
+        LayerState.load(file, Map.of("bn", bare), naming);
+        whole.gamma(group.replica(0)).copyFromHost(1, 1, 2);
+        LayerState.save(file, Map.of("bn", whole), naming);
+        assertThatThrownBy(() -> LayerState.load(file, Map.of("bn", bare), naming))
+            .hasMessageStartingWith(file + ": unexpected: \"bn")
+            .hasMessageNotContaining(",");
+      }
+    }
+  }
+
+  @Test
+  void otherEpsilon_isAWarning() throws IOException {
+    PrintStream before = System.err;
+    ByteArrayOutputStream log = new ByteArrayOutputStream();
+    try (ReplicaGroup group = group(1)) {
+      Path file = folder.resolve("model.safetensors");
+      LayerState.save(file, Map.of("bn", layerOf(group).epsilon(1e-5).build()), Naming.PYTORCH);
+      System.setErr(new PrintStream(log, true));
+      LayerState.load(file, Map.of("bn", layerOf(group).epsilon(1e-5f).build()), Naming.PYTORCH);
+      assertThat(log.toString()).isEmpty();
+      LayerState.load(file, Map.of("bn", layerOf(group).build()), Naming.PYTORCH);
+    } finally {
+      System.setErr(before);
+    }
+    assertThat(log.toString())
+        .contains("epsilon of \"bn\" was 1.0E-5, this layer has 0.001: it infers something else");
   }
 
   @Test
@@ -257,7 +321,7 @@ abstract class LayerStateContract implements Devices {
                       ConvertedFiles.file("model.keras"),
                       Map.of("first", layers.get("first")),
                       Naming.KERAS))
-          .hasMessageContaining("unexpected: \"no_scale/beta\", ");
+          .hasMessageEndingWith("(see loadSome): \"no_scale\", \"neither\"");
     }
   }
 

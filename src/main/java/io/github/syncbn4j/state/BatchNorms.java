@@ -78,21 +78,41 @@ public record BatchNorms(
     return new BatchNorms(file.path(), naming, norms, others, metadata);
   }
 
+  /** Of these, those with the given prefixes; the others are dropped. */
+  public BatchNorms only(Set<String> prefixes) {
+    Map<String, Norm> kept = new LinkedHashMap<>(norms);
+    kept.keySet().retainAll(prefixes);
+    return new BatchNorms(file, naming, kept, others, metadata);
+  }
+
   /**
    * Makes sure that these are a model's layers, all of them and no other.
    *
    * @param expected by prefix and by this library's word: dtype and shape as of {@link
-   *     StoredTensor#toString}. Files of other frameworks need no {@code counted_steps}, and all
-   *     may have tensors of layers that normalize nothing.
+   *     StoredTensor#toString}. Files of other frameworks need no {@code counted_steps} and may
+   *     have a gamma of ones and a beta of zeros that are not expected; all files may have tensors
+   *     of layers that normalize nothing.
    * @throws StateException with what is missing, what is unexpected, and what is of another kind
    */
   public void requireExactly(Map<String, Map<String, String>> expected) throws StateException {
     List<String> missing = new ArrayList<>();
     List<String> different = new ArrayList<>();
+    List<String> strangers = new ArrayList<>();
     Set<String> unexpected = new LinkedHashSet<>();
     norms.forEach(
-        (prefix, norm) ->
-            norm.variables().keySet().forEach(word -> unexpected.add(naming.name(prefix, word))));
+        (prefix, norm) -> {
+          if (!expected.containsKey(prefix)) {
+            strangers.add(Shown.quoted(prefix));
+            return;
+          }
+          norm.variables()
+              .forEach(
+                  (word, tensor) -> {
+                    if (naming == Naming.SYNCBN4J || !isNeutral(word, tensor)) {
+                      unexpected.add(naming.name(prefix, word));
+                    }
+                  });
+        });
     expected.forEach(
         (prefix, variables) ->
             variables.forEach(
@@ -118,9 +138,19 @@ public record BatchNorms(
     list(problems, "missing: ", missing);
     list(problems, "unexpected: ", unexpected.stream().map(Shown::quoted).toList());
     list(problems, "", different);
+    list(problems, "batch normalizations that no layer is given for (see loadSome): ", strangers);
     if (!problems.isEmpty()) {
       throw new StateException(file, String.join("; ", problems));
     }
+  }
+
+  /** What a framework writes that always has a gamma and a beta, for a layer without. */
+  private static boolean isNeutral(String word, StoredTensor tensor) {
+    return switch (word) {
+      case "gamma" -> tensor.data().equals(tensor.ones().data());
+      case "beta" -> tensor.data().equals(tensor.zeros().data());
+      default -> false;
+    };
   }
 
   private static void list(List<String> problems, String what, List<String> names) {
