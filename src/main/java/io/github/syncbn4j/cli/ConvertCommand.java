@@ -151,12 +151,14 @@ final class ConvertCommand implements Callable<Integer> {
         made.norms().stream().map(prefix -> prefix.isEmpty() ? "(no prefix)" : prefix).toList());
     list(stdout, "added, as %s always has it: ".formatted(to), made.added());
     list(stdout, "left out: ", file.leftOut());
-    if (source.unbiased() != to.unbiased()) {
+    if (!made.ofOtherKind().isEmpty()) {
       stdout.println(
           elements == null
               ? "running variances as they were (%s's are n / (n - 1) times %s's: --elements N converts them)"
-                  .formatted(source.unbiased() ? source : to, source.unbiased() ? to : source)
+                  .formatted(to.unbiased() ? to : source, to.unbiased() ? source : to)
               : "running variances converted for n = " + elements);
+    } else if (elements != null) {
+      stdout.println("running variances as they were: they are of %s's kind".formatted(to));
     }
     stdout.flush();
   }

@@ -21,13 +21,16 @@ import java.util.OptionalLong;
  * @param others how many tensors belong to none
  * @param added names of tensors that the other framework wants and the file lacks: a gamma of ones,
  *     a beta of zeros. A count of 0 is added unsaid.
+ * @param ofOtherKind prefixes of those whose running variances were not of the kind that the other
+ *     framework has, biased or not: converted if a number of elements was given
  */
 public record Conversion(
     Map<String, StoredTensor> tensors,
     Map<String, String> metadata,
     List<String> norms,
     int others,
-    List<String> added) {
+    List<String> added,
+    List<String> ofOtherKind) {
 
   /**
    * @param elements that a channel has in a training batch over all replicas, 2 or more: running
@@ -51,6 +54,7 @@ public record Conversion(
             new LinkedHashMap<>(found.metadata()),
             List.copyOf(found.norms().keySet()),
             found.others().size(),
+            new ArrayList<>(),
             new ArrayList<>());
     made.metadata.remove(Safetensors.FORMAT);
     to.format().ifPresent(format -> made.metadata.put(Safetensors.FORMAT, format));
@@ -65,11 +69,13 @@ public record Conversion(
       throws StateException {
     boolean unbiased = from.unbiased() || "unbiased".equals(norm.options().get(Naming.VARIANCE));
     Map<String, StoredTensor> variables = new LinkedHashMap<>(norm.variables());
-    if (elements.isPresent() && unbiased != to.unbiased()) {
-      variables.put(
-          "moving_variance",
-          scaled(file, from, prefix, norm.variables().get("moving_variance"), unbiased, elements));
-      unbiased = to.unbiased();
+    if (unbiased != to.unbiased()) {
+      ofOtherKind.add(prefix);
+      if (elements.isPresent()) {
+        StoredTensor variance = norm.variables().get("moving_variance");
+        variables.put("moving_variance", scaled(file, from, prefix, variance, unbiased, elements));
+        unbiased = to.unbiased();
+      }
     }
     if (to.counts()) {
       ByteBuffer none = ByteBuffer.allocate(Long.BYTES);

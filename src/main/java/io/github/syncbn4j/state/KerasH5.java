@@ -83,7 +83,10 @@ final class KerasH5 {
     } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
       // What a damaged file makes of offsets and lengths ends as any of these.
       throw new StateException(
-          path, "HDF5 that cannot be read (damaged, or with bfloat16 variables): " + cause(e), e);
+          path,
+          "HDF5 that cannot be read (damaged, or with bfloat16 variables: then give what %s writes): %s"
+              .formatted(KerasNames.BY_NAME, cause(e)),
+          e);
     }
   }
 

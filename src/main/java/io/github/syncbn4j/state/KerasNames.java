@@ -21,6 +21,10 @@ import java.util.regex.Pattern;
  * where the file has that and no other batch normalization shares it; else it is the path.
  */
 final class KerasNames {
+  /** Which names everything, in any version of Keras 3. */
+  static final String BY_NAME =
+      "safetensors.numpy.save_file({v.path: v.numpy() for v in model.variables}, FILE)";
+
   private static final String VARS = "vars";
 
   /** A layer's own group, as Keras derives it from the class, and so is its name by default. */
@@ -146,8 +150,8 @@ final class KerasNames {
       default ->
           throw new StateException(
               path,
-              "%s has %d variables, one of them gamma or beta, and the file does not say which: give the model's .keras file"
-                  .formatted(Shown.quoted(group), count));
+              "%s has %d variables, one of them gamma or beta, and the file does not say which: give the model's .keras file, or what %s writes"
+                  .formatted(Shown.quoted(group), count, BY_NAME));
     };
   }
 

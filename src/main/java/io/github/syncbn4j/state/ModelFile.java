@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 
 /**
  * A model's tensors, from safetensors or from one of Keras' files.
@@ -89,8 +90,14 @@ public record ModelFile(
       throw new StateException(
           path,
           found.isEmpty()
-              ? "no batch normalization under the names of any framework"
-              : "batch normalizations under the names of several frameworks: " + found);
+              ? "no batch normalization under the names of any framework (nothing ends in %s)"
+                  .formatted(
+                      Arrays.stream(Naming.values())
+                          .map(naming -> naming.word("moving_mean"))
+                          .distinct()
+                          .collect(Collectors.joining(", ")))
+              : "batch normalizations under the names of several frameworks, say which are meant: "
+                  + found);
     }
     return found.get(0);
   }

@@ -98,7 +98,7 @@ public final class Safetensors {
     long length = readFully(channel, 0, Long.BYTES).getLong();
     if (length < 0 || length > MAX_HEADER_BYTES) {
       throw new SafetensorsHeader.Invalid(
-          "header of %s bytes, the limit is %d"
+          "header of %s bytes, the limit is %d (not safetensors?)"
               .formatted(Long.toUnsignedString(length), MAX_HEADER_BYTES));
     }
     long dataBegin = Long.BYTES + length;

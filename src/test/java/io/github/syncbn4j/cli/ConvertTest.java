@@ -78,6 +78,9 @@ class ConvertTest {
         .contains("  added, as djl always has it: no_scale_gamma");
     assertThat(convert(out, folder.resolve("k.safetensors"), "--to=keras", "--elements=32").lines())
         .contains("running variances converted for n = 32");
+    assertThat(
+            convert(out, folder.resolve("d.safetensors"), "--to=pytorch", "--elements=9").lines())
+        .contains("running variances as they were: they are of pytorch's kind");
   }
 
   @ParameterizedTest

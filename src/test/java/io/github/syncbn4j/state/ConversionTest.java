@@ -237,12 +237,13 @@ class ConversionTest {
   void namesOfNoFramework_ofSeveral_orOfAnother_areRefused() throws IOException {
     ModelFile none = new ModelFile(ANY, Map.of("a", floats(1)), Map.of(), List.of());
     assertThatThrownBy(none::naming)
-        .hasMessage("any.safetensors: no batch normalization under the names of any framework");
+        .hasMessage(
+            "any.safetensors: no batch normalization under the names of any framework (nothing ends in moving_mean, running_mean, runningMean)");
     Map<String, StoredTensor> both = module();
     both.put("other/moving_mean", floats(1));
     assertThatThrownBy(new ModelFile(ANY, both, Map.of(), List.of())::naming)
         .hasMessage(
-            "any.safetensors: batch normalizations under the names of several frameworks: [keras, pytorch]");
+            "any.safetensors: batch normalizations under the names of several frameworks, say which are meant: [keras, pytorch]");
     assertThatThrownBy(() -> convert(module(), Naming.DJL, Naming.KERAS, OptionalLong.empty()))
         .hasMessage(
             "any.safetensors: no batch normalization under djl's names (runningMean, runningVar)");

@@ -80,8 +80,8 @@ class KerasFilesTest {
     assertThatThrownBy(() -> ModelFile.read(file))
         .isInstanceOf(StateException.class)
         .hasMessage(
-            "%s: \"batch_normalization_1/vars\" has 3 variables, one of them gamma or beta, and the file does not say which: give the model's .keras file",
-            file);
+            "%s: \"batch_normalization_1/vars\" has 3 variables, one of them gamma or beta, and the file does not say which: give the model's .keras file, or what %s writes",
+            file, KerasNames.BY_NAME);
   }
 
   @Test
