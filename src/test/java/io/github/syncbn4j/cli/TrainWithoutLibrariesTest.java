@@ -20,12 +20,16 @@ class TrainWithoutLibrariesTest {
   private record Ended(int status, String output) {}
 
   private static Ended syncbn(String... arguments) throws IOException, InterruptedException {
+    return run(Syncbn.class, LIBRARIES, arguments);
+  }
+
+  private static Ended run(Class<?> main, List<String> without, String... arguments)
+      throws IOException, InterruptedException {
     String classPath =
         Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
             .filter(
                 entry ->
-                    LIBRARIES.stream()
-                        .noneMatch(Path.of(entry).getFileName().toString()::startsWith))
+                    without.stream().noneMatch(Path.of(entry).getFileName().toString()::startsWith))
             .collect(Collectors.joining(File.pathSeparator));
     List<String> command =
         new ArrayList<>(
@@ -33,7 +37,7 @@ class TrainWithoutLibrariesTest {
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "-cp",
                 classPath,
-                Syncbn.class.getName()));
+                main.getName()));
     command.addAll(List.of(arguments));
     Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
     String output = new String(process.getInputStream().readAllBytes());
@@ -45,6 +49,17 @@ class TrainWithoutLibrariesTest {
     Ended ended = syncbn("replay", "src/test/resources/replay/dense-2-replicas.safetensors");
     assertThat(ended.output()).contains("1 of 1 cases within tolerance");
     assertThat(ended.status()).isZero();
+  }
+
+  /** As {@code java -jar} starts the jar. */
+  @Test
+  void jarAlone_saysWhatHasTheLibraries() throws IOException, InterruptedException {
+    Ended alone = run(Main.class, List.of("picocli"), "--version");
+    assertThat(alone.output()).startsWith("syncbn: ").contains("scripts/syncbn").hasLineCount(1);
+    assertThat(alone.status()).isEqualTo(1);
+    Ended whole = run(Main.class, List.of("jhdf"), "--version");
+    assertThat(whole.output()).contains(new BuildInfo().version());
+    assertThat(whole.status()).isZero();
   }
 
   @Test
