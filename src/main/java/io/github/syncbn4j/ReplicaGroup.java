@@ -17,6 +17,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.Collectors;
 
 /**
  * The replicas that normalize together: GPUs of this node, or replicas on the CPU.
@@ -295,6 +296,14 @@ public final class ReplicaGroup implements AutoCloseable {
       health.failAtTheEnd(e);
     }
     health.requireSeen();
+  }
+
+  /** As in {@code group of 2: rank 0 on cpu:0, rank 1 on cpu:1}, those of this process. */
+  @Override
+  public String toString() {
+    return "group of %d: %s"
+        .formatted(
+            size(), replicas.stream().map(Replica::toString).collect(Collectors.joining(", ")));
   }
 
   // ------------------------------------------------------------------------ for replicas and

@@ -34,4 +34,11 @@ class CpuLayerTest extends LayerContract implements Devices.Cpu {
         .isInstanceOf(IllegalStateException.class)
         .hasMessageContaining("exactly one");
   }
+
+  @Test
+  void group_saysWhichReplicasItHas() {
+    try (ReplicaGroup group = ReplicaGroup.cpus(2)) {
+      assertThat(group).hasToString("group of 2: rank 0 on cpu:0, rank 1 on cpu:1");
+    }
+  }
 }
