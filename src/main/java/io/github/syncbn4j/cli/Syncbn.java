@@ -32,6 +32,11 @@ import picocli.CommandLine.Spec;
       InfoCommand.class,
       DoctorCommand.class
     },
+    footer = {
+      "",
+      "scripts/syncbn run FILE.java [ARGUMENT...] runs a program in one file, with the library on its"
+          + " class path."
+    },
     versionProvider = BuildInfo.class,
     mixinStandardHelpOptions = true,
     scope = ScopeType.INHERIT,
