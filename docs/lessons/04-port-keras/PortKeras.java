@@ -39,6 +39,9 @@ class PortKeras {
    * @param args the state that {@code syncbn convert} wrote; where the recording goes
    */
   public static void main(String... args) throws IOException {
+    if (args.length != 2) {
+      throw new IllegalArgumentException("needs STATE and RECORDING, see README.md");
+    }
     Path state = Path.of(args[0]);
     Map<String, StoredTensor> keras = Safetensors.read(KERAS).tensors();
     try (ReplicaGroup group = ReplicaGroup.cpus(2)) {
