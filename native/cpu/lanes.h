@@ -59,13 +59,13 @@ constexpr int64_t workspace_bytes(int64_t channels) {
   return max_lanes(channels) * kLaneValues * channels * static_cast<int64_t>(sizeof(double));
 }
 
-// Rows that are treated as one: so few columns fill whole vectors, and groups of them that the loops keep in registers.
+// Rows that are treated as one: so few columns fill whole vectors, and enough of them to add to by turns.
 constexpr int rows_per_super_row(int64_t columns) {
-  constexpr int64_t kGroup = 64;
+  constexpr int64_t kMinColumns = 48;
   constexpr int64_t kMaxColumns = 1024;
   if (columns > kMaxColumns) return 1;
   int64_t rows = 1;
-  while (rows * columns % kGroup != 0) rows *= 2;
+  while (rows * columns % kMaxVector != 0 || rows * columns < kMinColumns) rows *= 2;
   // Where that is too wide, whole vectors at least.
   while (rows * columns > kMaxColumns && rows > 1 && rows * columns % (2 * kMaxVector) == 0) rows /= 2;
   return rows * columns <= kMaxColumns ? static_cast<int>(rows) : 1;
