@@ -21,8 +21,10 @@ constexpr int kLargeTable = 2048;
 
 // Below this, a table is repeated, so that a run over it is long.
 constexpr int kMinPeriod = 512;
-// Elements of a task: enough to pay for drawing it, few enough that threads end together.
+// Elements of a task: few enough that threads end together, but enough to pay for drawing it.
 constexpr int64_t kTaskElements = 65536;
+constexpr int64_t kMinTasks = 8;
+constexpr int64_t kMinMapElements = 8192;
 // From here on an output does not stay in the caches until it is read again, and is better written around them. Bytes
 // of the tensors that are read and written.
 constexpr int64_t kStreamBytes = int64_t{4} << 20;
@@ -39,12 +41,17 @@ struct Map {
       : layout(outer, channels, inner, kTaskElements),
         width(static_cast<int>(clamp(inner, 1, kTableOverlap))),
         tiles(layout, smaller(max_channels, kTableEntries / width)),
-        parts(clamp(layout.elements() / tiles.count() / kTaskElements, 1, larger(layout.rows(), 1))) {}
+        parts(clamp(layout.elements() / tiles.count() / task_elements(), 1, larger(layout.rows(), 1))) {}
 
   constexpr int64_t tasks() const { return layout.rows() == 0 ? 0 : tiles.count() * parts; }
   constexpr int64_t tile(int64_t task) const { return task / parts; }
   constexpr Range rows(int64_t task) const { return part(layout.rows(), 1, parts, task % parts); }
   constexpr Range channels(int64_t task) const { return tiles[tile(task)]; }
+
+ private:
+  constexpr int64_t task_elements() const {
+    return clamp(layout.elements() / kMinTasks, kMinMapElements, kTaskElements);
+  }
 };
 
 // The entries of some channels, repeated up to kMinPeriod.
