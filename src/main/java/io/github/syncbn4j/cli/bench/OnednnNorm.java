@@ -9,8 +9,13 @@ import static org.bytedeco.dnnl.global.dnnl.DNNL_ARG_MEAN;
 import static org.bytedeco.dnnl.global.dnnl.DNNL_ARG_SCALE;
 import static org.bytedeco.dnnl.global.dnnl.DNNL_ARG_SHIFT;
 import static org.bytedeco.dnnl.global.dnnl.DNNL_ARG_SRC;
+import static org.bytedeco.dnnl.global.dnnl.DNNL_ARG_SRC_0;
+import static org.bytedeco.dnnl.global.dnnl.DNNL_ARG_SRC_1;
 import static org.bytedeco.dnnl.global.dnnl.DNNL_ARG_VARIANCE;
 import static org.bytedeco.dnnl.global.dnnl.dnnl_backward;
+import static org.bytedeco.dnnl.global.dnnl.dnnl_binary_add;
+import static org.bytedeco.dnnl.global.dnnl.dnnl_eltwise_relu;
+import static org.bytedeco.dnnl.global.dnnl.dnnl_eltwise_relu_use_dst_for_bwd;
 import static org.bytedeco.dnnl.global.dnnl.dnnl_forward_inference;
 import static org.bytedeco.dnnl.global.dnnl.dnnl_forward_training;
 import static org.bytedeco.dnnl.global.dnnl.dnnl_use_global_stats;
@@ -21,18 +26,31 @@ import io.github.syncbn4j.device.Address;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.IntConsumer;
+import java.util.function.IntFunction;
+import java.util.function.IntToLongFunction;
 import java.util.stream.IntStream;
 import org.bytedeco.dnnl.IntMemoryMap;
 import org.bytedeco.dnnl.batch_normalization_backward;
 import org.bytedeco.dnnl.batch_normalization_forward;
+import org.bytedeco.dnnl.binary;
+import org.bytedeco.dnnl.eltwise_backward;
+import org.bytedeco.dnnl.eltwise_forward;
 import org.bytedeco.dnnl.engine;
 import org.bytedeco.dnnl.memory;
+import org.bytedeco.dnnl.post_ops;
 import org.bytedeco.dnnl.primitive;
+import org.bytedeco.dnnl.primitive_attr;
 import org.bytedeco.dnnl.stream;
+import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Pointer;
 
-/** oneDNN's batch normalization on the same tensors, as far as it has the dtype on this machine. */
+/**
+ * oneDNN's batch normalization on the same tensors, as far as it has the dtype on this machine.
+ *
+ * <p>Fused with an addition and ReLU (its flag {@code fuse_norm_add_relu}) it has it on no
+ * processor, so those are a primitive of their own, ReLU being a post-op of the addition.
+ */
 final class OnednnNorm implements Contender {
   private static final int PARAMETERS = dnnl_use_scale | dnnl_use_shift;
 
@@ -92,11 +110,15 @@ final class OnednnNorm implements Contender {
 
   @Override
   public List<Way> ways(Pass pass) {
-    if (pass.addsAndRectifies()) {
-      return List.of();
-    }
     try {
-      return List.of(new Way(pass.isBackward() ? backward() : forward(pass.isInference())));
+      IntConsumer call;
+      if (pass.isBackward()) {
+        call = pass.addsAndRectifies() ? backwardThroughRelu() : backward(operands::dy);
+      } else {
+        call = forward(pass.isInference());
+        call = pass.addsAndRectifies() ? call.andThen(addAndRectify()) : call;
+      }
+      return List.of(new Way(call));
     } catch (RuntimeException e) {
       // It has no implementation of this dtype for this processor.
       return List.of();
@@ -108,18 +130,78 @@ final class OnednnNorm implements Contender {
     primitive primitive = own(new batch_normalization_forward(description(kind, inference)));
     put(mean, operands.movingMean);
     put(variance, operands.movingVariance);
-    List<IntMemoryMap> arguments = new ArrayList<>();
+    return ofSets(
+        primitive,
+        set ->
+            new IntMemoryMap()
+                .put(DNNL_ARG_SRC, at(operands.x(set)))
+                .put(DNNL_ARG_DST, at(operands.out(set)))
+                .put(DNNL_ARG_MEAN, mean)
+                .put(DNNL_ARG_VARIANCE, variance)
+                .put(DNNL_ARG_SCALE, gamma)
+                .put(DNNL_ARG_SHIFT, beta));
+  }
+
+  private IntConsumer ofSets(primitive primitive, IntFunction<IntMemoryMap> arguments) {
+    List<IntMemoryMap> ofSets =
+        IntStream.range(0, operands.sets).mapToObj(set -> own(arguments.apply(set))).toList();
+    return set -> run(primitive, ofSets.get(set));
+  }
+
+  /** In place. */
+  private IntConsumer addAndRectify() {
+    post_ops relu = own(new post_ops());
+    relu.append_eltwise(dnnl_eltwise_relu, 0, 0);
+    primitive_attr attributes = own(new primitive_attr());
+    attributes.set_post_ops(relu);
+    primitive primitive =
+        own(
+            new binary(
+                own(
+                    new binary.primitive_desc(
+                        engine, dnnl_binary_add, tensor, tensor, tensor, attributes, false))));
+    return ofSets(
+        primitive,
+        set ->
+            new IntMemoryMap()
+                .put(DNNL_ARG_SRC_0, at(operands.out(set)))
+                .put(DNNL_ARG_SRC_1, at(operands.residual(set)))
+                .put(DNNL_ARG_DST, at(operands.out(set))));
+  }
+
+  private IntConsumer backwardThroughRelu() {
+    int bytes = Math.toIntExact(operands.problem.bytes());
+    // dx goes where y was.
+    List<Pointer> y = new ArrayList<>();
+    forward(false).andThen(addAndRectify()).accept(0);
     for (int set = 0; set < operands.sets; set++) {
-      arguments.add(
-          own(new IntMemoryMap())
-              .put(DNNL_ARG_SRC, at(operands.x(set)))
-              .put(DNNL_ARG_DST, at(operands.out(set)))
-              .put(DNNL_ARG_MEAN, mean)
-              .put(DNNL_ARG_VARIANCE, variance)
-              .put(DNNL_ARG_SCALE, gamma)
-              .put(DNNL_ARG_SHIFT, beta));
+      Pointer own = own(new BytePointer(bytes));
+      Pointer.memcpy(own, new Address(operands.out(0)), bytes);
+      y.add(own);
     }
-    return set -> run(primitive, arguments.get(set));
+    eltwise_forward.primitive_desc forward =
+        own(
+            new eltwise_forward.primitive_desc(
+                engine, dnnl_forward_training, dnnl_eltwise_relu_use_dst_for_bwd, tensor, tensor));
+    primitive primitive =
+        own(
+            new eltwise_backward(
+                own(
+                    new eltwise_backward.primitive_desc(
+                        engine,
+                        dnnl_eltwise_relu_use_dst_for_bwd,
+                        tensor,
+                        tensor,
+                        tensor,
+                        forward))));
+    return ofSets(
+            primitive,
+            set ->
+                new IntMemoryMap()
+                    .put(DNNL_ARG_DST, at(y.get(set).address()))
+                    .put(DNNL_ARG_DIFF_DST, at(operands.dy(set)))
+                    .put(DNNL_ARG_DIFF_SRC, at(operands.dresidual(set))))
+        .andThen(backward(operands::dresidual));
   }
 
   private static void put(memory vector, float[] values) {
@@ -133,7 +215,7 @@ final class OnednnNorm implements Contender {
             engine, kind, tensor, tensor, (float) Reference.EPSILON, flags));
   }
 
-  private IntConsumer backward() {
+  private IntConsumer backward(IntToLongFunction gradient) {
     forward(false).accept(0);
     primitive primitive =
         own(
@@ -148,20 +230,18 @@ final class OnednnNorm implements Contender {
                         (float) Reference.EPSILON,
                         PARAMETERS,
                         description(dnnl_forward_training, false)))));
-    List<IntMemoryMap> arguments = new ArrayList<>();
-    for (int set = 0; set < operands.sets; set++) {
-      arguments.add(
-          own(new IntMemoryMap())
-              .put(DNNL_ARG_SRC, at(operands.x(set)))
-              .put(DNNL_ARG_DIFF_DST, at(operands.dy(set)))
-              .put(DNNL_ARG_DIFF_SRC, at(operands.out(set)))
-              .put(DNNL_ARG_MEAN, mean)
-              .put(DNNL_ARG_VARIANCE, variance)
-              .put(DNNL_ARG_SCALE, gamma)
-              .put(DNNL_ARG_DIFF_SCALE, dgamma)
-              .put(DNNL_ARG_DIFF_SHIFT, dbeta));
-    }
-    return set -> run(primitive, arguments.get(set));
+    return ofSets(
+        primitive,
+        set ->
+            new IntMemoryMap()
+                .put(DNNL_ARG_SRC, at(operands.x(set)))
+                .put(DNNL_ARG_DIFF_DST, at(gradient.applyAsLong(set)))
+                .put(DNNL_ARG_DIFF_SRC, at(operands.out(set)))
+                .put(DNNL_ARG_MEAN, mean)
+                .put(DNNL_ARG_VARIANCE, variance)
+                .put(DNNL_ARG_SCALE, gamma)
+                .put(DNNL_ARG_DIFF_SCALE, dgamma)
+                .put(DNNL_ARG_DIFF_SHIFT, dbeta));
   }
 
   @Override
