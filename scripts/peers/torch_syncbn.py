@@ -204,7 +204,7 @@ class Report:
             if impl == "torch_copy":
                 case.copy_us = min(case.copy_us, case_times["median_us"])
             total = " ".join([head["layout"], head["dtype"], str(head["shape"][0]), "images,", impl, name, "by", way])
-            self.totals[total] = self.totals.get(total, 0) + head["layers"] * case_times["median_us"]
+            self.totals[total] = self.totals.get(total, 0) + head.get("layers", 1) * case_times["median_us"]
             case_times = {key: round(value, 4) if isinstance(value, float) else value
                           for key, value in case_times.items()}
             print(json.dumps({**head, "pass": name, "measured": way, "impl": impl, **case_times,
@@ -242,6 +242,23 @@ def batches(text):
     return [(int(images), dtype) for images, dtype in pairs]
 
 
+def resnet50(options):
+    """What is timed unless cases are given."""
+    for dtype in DTYPES:
+        for layout in ("channels_last", "channels_first"):
+            for images, only in options.images:
+                for channels, side, layers in RESNET50:
+                    if only in (None, dtype):
+                        side = side if options.divide == 1 else max(2, side // options.divide)
+                        yield {"suite": "resnet50", "layer": f"{channels}x{side}x{side}", "layers": layers,
+                               "shape": (images, channels, side, side), "layout": layout, "dtype": dtype, "cold": True}
+
+
+def given_cases():
+    """As `syncbn bench` gives them."""
+    return [json.loads(line) for line in sys.stdin if line.strip()]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=batches, default="16,32/bfloat16,4/bfloat16",
@@ -250,6 +267,8 @@ def main():
     parser.add_argument("--calls", type=int, default=64, help="that make a sample")
     parser.add_argument("--divide", type=int, default=1, help="the pictures' sides by this")
     parser.add_argument("--rotate", type=int, default=-1, help="bytes of all sets; -1: four times the L2 cache")
+    parser.add_argument("--cases", action="store_true",
+                        help="not ResNet-50's: from stdin, JSON lines with suite, shape, layout, dtype, cold and more")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -266,22 +285,15 @@ def main():
         dist.init_process_group("nccl", device_id=torch.device("cuda", 0), store=dist.HashStore(), rank=0, world_size=1)
         group = dist.group.WORLD
     report = Report(options, options.device)
-    for dtype_name, dtype in DTYPES.items():
-        for layout in ("channels_last", "channels_first"):
-            for images, only in options.images:
-                for channels, side, layers in RESNET50:
-                    if only not in (None, dtype_name):
-                        continue
-                    side = side if options.divide == 1 else max(2, side // options.divide)
-                    shape = (images, channels, side, side)
-                    size = images * channels * side * side * dtype.itemsize
-                    sets = max(2, -(-rotate // size))
-                    case = Case(shape, layout, dtype, sets, options.device)
-                    head = {"figure": "time", "suite": "resnet50", "layer": f"{channels}x{side}x{side}",
-                            "layers": layers, "shape": shape, "layout": layout, "dtype": dtype_name, "replicas": 1,
-                            "threads": 1, "device": "gpu" if options.device == "cuda" else "cpu", "cold": rotate > 0,
-                            "sets": sets, "torch": torch.__version__}
-                    report.run(case, head, group, dtype_name)
+    for head in given_cases() if options.cases else resnet50(options):
+        dtype = DTYPES[head["dtype"]]
+        size = math.prod(head["shape"]) * dtype.itemsize
+        head["cold"] = head["cold"] and rotate > 0
+        sets = max(2, -(-rotate // size)) if head["cold"] else 1
+        case = Case(head["shape"], head["layout"], dtype, sets, options.device)
+        head = {"figure": "time", **head, "replicas": 1, "threads": 1,
+                "device": "gpu" if options.device == "cuda" else "cpu", "sets": sets, "torch": torch.__version__}
+        report.run(case, head, group, head["dtype"])
     if group is not None:
         dist.destroy_process_group()
     if not report.wrong:

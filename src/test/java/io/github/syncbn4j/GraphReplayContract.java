@@ -4,7 +4,7 @@ import static io.github.syncbn4j.Job.bits;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import io.github.syncbn4j.gpu.Cuda;
+import io.github.syncbn4j.cli.cuda.Cuda;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;

@@ -4,9 +4,9 @@ import static io.github.syncbn4j.Job.bits;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.github.syncbn4j.cli.cuda.Cuda;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
-import io.github.syncbn4j.gpu.Cuda;
 import io.github.syncbn4j.gpu.Figure;
 import java.util.ArrayList;
 import java.util.Collections;

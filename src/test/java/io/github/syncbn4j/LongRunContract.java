@@ -2,7 +2,7 @@ package io.github.syncbn4j;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import io.github.syncbn4j.gpu.Cuda;
+import io.github.syncbn4j.cli.cuda.Cuda;
 import io.github.syncbn4j.gpu.Figure;
 import java.io.IOException;
 import java.nio.file.Files;

@@ -17,12 +17,16 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "bench",
     description = {
-      "Times the layer's passes on the CPU against the fastest copy of x and, with --peers, against"
-          + " libtorch and oneDNN, in turns and with as many threads, and checks every result"
-          + " against float64. A time whose result is not right is not printed.",
+      "Times the layer's passes against the fastest copy of x, and checks every result against"
+          + " float64. A time whose result is not right is not printed.",
       "",
-      "A sample in which a thread waited for a processor is discarded and taken again: nothing else"
-          + " should run meanwhile."
+      "On the CPU with --peers also against libtorch and oneDNN, in turns and with as many threads. A"
+          + " sample in which a thread waited for a processor is discarded and taken again: nothing"
+          + " else should run meanwhile.",
+      "",
+      "On a GPU, the first one, times are those of CUDA graphs; with --peers PyTorch is timed after"
+          + " them, by scripts/peers, if SYNCBN_PYTHON (python3) has a torch that sees the GPU. On the"
+          + " simulated node all of it runs with small tensors, and its times mean nothing."
     },
     footer = {
       "",
@@ -48,7 +52,7 @@ final class BenchCommand implements Callable<Integer> {
       names = "--device",
       paramLabel = "cpu|gpu",
       defaultValue = "cpu",
-      description = "What is timed. Default: cpu. GPUs are timed by scripts/gpu-verify --bench.")
+      description = "What is timed. Default: cpu.")
   private Kind device;
 
   @Option(
@@ -65,10 +69,10 @@ final class BenchCommand implements Callable<Integer> {
       names = "--replicas",
       paramLabel = "N",
       defaultValue = "1",
-      description = "How many replicas share each batch. Default: 1.")
+      description = "How many replicas share each batch; on a GPU 1. Default: 1.")
   private int replicas;
 
-  @Option(names = "--peers", description = "Also libtorch and oneDNN, each where it is there.")
+  @Option(names = "--peers", description = "Also other implementations, each where it is there.")
   private boolean peers;
 
   @Option(names = "--json", paramLabel = "FILE", description = "Write the results as JSON.")
@@ -85,9 +89,6 @@ final class BenchCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     OptionalLibraries.require("bench", LIBRARIES);
-    if (device == Kind.gpu) {
-      throw usage("bench times the CPU; GPUs are timed by scripts/gpu-verify --bench");
-    }
     if (replicas < 1 || replicas > MOST_REPLICAS) {
       throw usage("--replicas is %d, allowed is 1 to %d".formatted(replicas, MOST_REPLICAS));
     }
@@ -96,13 +97,26 @@ final class BenchCommand implements Callable<Integer> {
       job =
           new BenchJob(
               new BenchJob.Options(
-                  suite, replicas, Runtime.getRuntime().availableProcessors(), peers, json, plot),
+                  suite,
+                  where(),
+                  replicas,
+                  Runtime.getRuntime().availableProcessors(),
+                  peers,
+                  json,
+                  plot),
               spec.commandLine().getOut());
     } catch (IllegalArgumentException e) {
       throw usage(e.getMessage());
     }
     BenchJob.prepareProcess();
     return job.run() ? 0 : 1;
+  }
+
+  private BenchJob.Device where() throws IOException {
+    if (device == Kind.cpu) {
+      return BenchJob.Device.cpu;
+    }
+    return MappedLibraries.now().simulated() ? BenchJob.Device.simulated : BenchJob.Device.gpu;
   }
 
   private ParameterException usage(String message) {

@@ -29,15 +29,17 @@ class HouseTest {
         "cli.bench",
         "cli.train",
         "cli.output",
+        "cli.cuda",
         "root",
         "state",
         "job",
         "device",
         "device.cpu",
         "device.cuda");
-    mayUse("cli.bench", "cli.output", "root", "device");
+    mayUse("cli.bench", "cli.output", "cli.cuda", "root", "device");
     mayUse("cli.train", "cli.output", "pytorch", "root", "state", "job");
     mayUse("cli.output");
+    mayUse("cli.cuda", "device");
     mayUse("pytorch", "root", "device");
     mayUse("root", "check", "state", "nn", "job", "device", "device.cpu", "device.cuda");
     mayUse("state", "nn", "check");

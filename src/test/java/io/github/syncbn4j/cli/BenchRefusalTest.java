@@ -19,7 +19,7 @@ class BenchRefusalTest {
         "--replicas 17    | --replicas is 17, but this suite has batches of 16 image(s)",
         "--suite resnet18 | expected one of [resnet50, small, sweep] (case-sensitive) but was 'resnet18'",
         "--device tpu     | expected one of [cpu, gpu] (case-sensitive) but was 'tpu'",
-        "--device gpu     | bench times the CPU; GPUs are timed by scripts/gpu-verify --bench",
+        "--device gpu --replicas 2 | --replicas is 2, but on GPUs one replica is timed",
         "--json           | Missing required parameter for option '--json' (FILE)",
       })
   void options(String arguments, String reason) {

@@ -89,6 +89,10 @@ class CommandsTest {
               "docs.LessonsTest#commands_printWhatTheReadmeSays"),
           new Entry("scripts/syncbn convert .*", How.TEST, "cli.ConvertTest#readmesCommands_run"),
           new Entry(
+              "scripts/syncbn bench --device gpu .*",
+              How.TEST,
+              "cli.bench.SimulatedBenchTest#everyPass_isRightAndTimed_besideACopy"),
+          new Entry(
               "scripts/syncbn bench .*", How.TEST, "cli.bench.BenchJobTest#peers_areTimedToo"),
           new Entry(
               "SYNCBN_SIM_DEVICES=4 scripts/syncbn train --device gpu",

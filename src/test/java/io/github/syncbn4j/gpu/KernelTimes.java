@@ -3,6 +3,7 @@ package io.github.syncbn4j.gpu;
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
+import io.github.syncbn4j.cli.cuda.Cuda;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.HalfFloats;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
@@ -54,8 +55,6 @@ final class KernelTimes {
   private static final int SOURCE_ELEMENTS = 1 << 22;
 
   private static final int CACHES = 4;
-  private static final long CLOCKS_BYTES = 64 << 20;
-  private static final long CLOCKS_NANOS = 1_000_000_000;
   private static final int SMALLEST_SIDE = 2;
 
   /** How many images, and in which dtype; null: in all of them. */
@@ -114,7 +113,7 @@ final class KernelTimes {
       Cuda.Stream stream = new Cuda.Stream();
       device.useStream(stream.address());
       replica.useStream(stream.address());
-      raiseClocks(stream);
+      stream.raiseClocks();
       for (DType dtype : DTYPES) {
         try (Cuda.Memory source = random(device, dtype, SOURCE_ELEMENTS)) {
           for (boolean channelsLast : new boolean[] {true, false}) {
@@ -133,17 +132,6 @@ final class KernelTimes {
       device.useOwnStream();
       stream.synchronize();
       stream.close();
-    }
-  }
-
-  /** An idle GPU's clocks are low, and rise with the work. */
-  private static void raiseClocks(Cuda.Stream stream) {
-    try (Cuda.Memory memory = new Cuda.Memory(CLOCKS_BYTES)) {
-      long start = System.nanoTime();
-      while (System.nanoTime() - start < CLOCKS_NANOS) {
-        stream.fill(memory.address(), 0, memory.bytes());
-        stream.synchronize();
-      }
     }
   }
 

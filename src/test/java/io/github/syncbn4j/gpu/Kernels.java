@@ -3,6 +3,7 @@ package io.github.syncbn4j.gpu;
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.SyncBatchNormalization;
+import io.github.syncbn4j.cli.cuda.Cuda;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.Rows;
 import io.github.syncbn4j.device.cuda.OneRank;

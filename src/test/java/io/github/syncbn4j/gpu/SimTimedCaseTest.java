@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.ReplicaGroup;
+import io.github.syncbn4j.cli.cuda.Cuda;
 import io.github.syncbn4j.device.cuda.OneRank;
 import java.time.Duration;
 import java.util.Map;

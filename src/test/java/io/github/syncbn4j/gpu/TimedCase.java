@@ -5,6 +5,7 @@ import io.github.syncbn4j.DeviceTensor;
 import io.github.syncbn4j.ForwardPass;
 import io.github.syncbn4j.Replica;
 import io.github.syncbn4j.SyncBatchNormalization;
+import io.github.syncbn4j.cli.cuda.Cuda;
 import io.github.syncbn4j.device.cuda.OneRank;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;

@@ -1,5 +1,6 @@
 package io.github.syncbn4j.gpu;
 
+import io.github.syncbn4j.cli.cuda.Cuda;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;

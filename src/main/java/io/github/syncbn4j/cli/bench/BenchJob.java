@@ -1,6 +1,5 @@
 package io.github.syncbn4j.cli.bench;
 
-import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.cli.output.Progress;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -8,50 +7,83 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.function.IntConsumer;
+import java.util.function.Supplier;
 
-/** {@code syncbn bench} from its options to its report, on the CPU. */
+/** {@code syncbn bench} from its options to its report. */
 public class BenchJob {
-  private static final Path CACHES = Path.of("/sys/devices/system/cpu/cpu0/cache");
-  private static final long CACHE_WHERE_UNKNOWN = 32L << 20;
+  /**
+   * How often all problems are gone through. A machine that others use has memory of two speeds,
+   * which alternate within seconds to minutes, and not all kernels gain alike.
+   */
+  static final int SWEEPS = 3;
+
+  /** Of the simulated node, which has none: so few sets of tensors that they take no time. */
+  private static final long SIMULATED_CACHE = 256;
+
+  /** Where the layer is timed. */
+  public enum Device {
+    cpu,
+    gpu,
+    /**
+     * GPUs of the simulated node: this shows that the command works, and no time that means
+     * something.
+     */
+    simulated
+  }
 
   /**
+   * @param threads of the CPU; GPUs have one that enqueues
    * @param peers whether to time other implementations too
    * @param json file to write; null for none
    * @param plots folder to write; null for none
    */
   public record Options(
-      Suite suite, int replicas, int threads, boolean peers, Path json, Path plots) {}
+      Suite suite,
+      Device device,
+      int replicas,
+      int threads,
+      boolean peers,
+      Path json,
+      Path plots) {}
+
+  private record Case(Problem problem, Pass pass) {}
 
   private final Options options;
   private final List<Problem> problems;
-  private final long cacheBytes;
-  private final Waits waits;
+  private final Supplier<Place> places;
   private final PrintWriter out;
+  private final Map<Case, Map<String, Findings>> findings = new HashMap<>();
   private final List<Result> results = new ArrayList<>();
+  private int threads;
   private int discarded;
   private int disturbed;
   private boolean right = true;
 
   /**
    * @throws IOException if what the options name cannot be written
-   * @throws IllegalArgumentException for more replicas than images
+   * @throws IllegalArgumentException for more replicas than images, or than can be timed on GPUs
    */
   public BenchJob(Options options, PrintWriter out) throws IOException {
-    this(options, options.suite().problems(), lastLevelCache(), new Waits(), out);
+    this(options, problems(options), () -> place(options), out);
   }
 
   /** For tests: of other problems, on a machine that may look otherwise. */
-  BenchJob(Options options, List<Problem> problems, long cacheBytes, Waits waits, PrintWriter out)
+  BenchJob(Options options, List<Problem> problems, Supplier<Place> places, PrintWriter out)
       throws IOException {
     this.options = options;
     this.problems = problems;
-    this.cacheBytes = cacheBytes;
-    this.waits = waits;
+    this.places = places;
     this.out = out;
+    if (options.device() != Device.cpu && options.replicas() > 1) {
+      throw new IllegalArgumentException(
+          "--replicas is %d, but on GPUs one replica is timed".formatted(options.replicas()));
+    }
     for (Problem problem : problems) {
       if (problem.images() < options.replicas()) {
         throw new IllegalArgumentException(
@@ -62,6 +94,21 @@ public class BenchJob {
     requireWritable();
   }
 
+  private static List<Problem> problems(Options options) {
+    List<Problem> problems = options.suite().problems();
+    return options.device() == Device.simulated
+        ? problems.stream().map(Problem::shrunk).distinct().toList()
+        : problems;
+  }
+
+  private static Place place(Options options) {
+    return switch (options.device()) {
+      case cpu -> new CpuPlace(options.replicas(), options.threads());
+      case gpu -> new GpuPlace();
+      case simulated -> new GpuPlace(1, SIMULATED_CACHE);
+    };
+  }
+
   /**
    * Lets this process keep the memory that it frees, so that a peer that allocates its outputs does
    * not pay for fresh pages each time. Before libtorch is loaded.
@@ -70,36 +117,28 @@ public class BenchJob {
     NativeCopy.keepFreedMemory();
   }
 
-  /** In bytes. */
-  private static long lastLevelCache() {
-    long largest = 0;
-    for (int index = 0; Files.exists(CACHES.resolve("index" + index)); index++) {
-      try {
-        String size = Files.readString(CACHES.resolve("index" + index).resolve("size")).strip();
-        largest = Math.max(largest, Long.parseLong(size.replace("K", "")) << 10);
-      } catch (IOException | NumberFormatException e) {
-        // It does not say; another index may.
-      }
-    }
-    return largest == 0 ? CACHE_WHERE_UNKNOWN : largest;
-  }
-
   /**
    * Measures, prints and writes.
    *
    * @return whether every result was right, and there are any
    */
   public boolean run() throws IOException {
-    List<Peer> peers = introduce();
-    int passes = problems.stream().mapToInt(problem -> problem.passes().size()).sum();
-    try (Progress progress = Progress.of("bench", "passes", passes);
-        NativeCopy copy = new NativeCopy(options.threads());
-        ReplicaGroup group =
-            ReplicaGroup.builder().cpus(options.replicas()).threads(options.threads()).build()) {
-      for (Problem problem : problems) {
-        progress.phase(problem.toString());
-        run(problem, copy, group, peers, progress);
+    int passes = SWEEPS * problems.stream().mapToInt(problem -> problem.passes().size()).sum();
+    try (Place place = places.get();
+        Progress progress = Progress.of("bench", "passes", passes)) {
+      introduce(place);
+      for (int sweep = 1; sweep <= SWEEPS; sweep++) {
+        for (Problem problem : problems) {
+          progress.phase("%d/%d %s".formatted(sweep, SWEEPS, problem));
+          run(problem, place, progress);
+          if (sweep == SWEEPS) {
+            report(problem);
+          }
+        }
       }
+    }
+    if (options.peers() && options.device() != Device.cpu) {
+      runTorch();
     }
     conclude();
     return right && !results.isEmpty();
@@ -115,29 +154,54 @@ public class BenchJob {
     }
   }
 
-  private List<Peer> introduce() {
+  private void introduce(Place place) {
+    threads = place.threads();
     out.printf(
-        "suite %s: %d replica(s), %d thread(s); cold: sets of tensors beyond twice the cache of %d MB%n",
-        options.suite(), options.replicas(), options.threads(), cacheBytes >> 20);
+        "suite %s: %s, %d replica(s), %d thread(s); cold: sets of tensors beyond twice the cache of %d MB%n",
+        options.suite(),
+        options.device(),
+        options.replicas(),
+        place.threads(),
+        place.cacheBytes() >> 20);
+    if (options.device() == Device.simulated) {
+      out.println("Simulated GPUs: small tensors, and times that mean nothing.");
+    }
     if (options.peers()) {
-      for (Peer peer : Peer.values()) {
-        String absence = peer.absence();
-        out.printf("peer %s: %s%n", peer.text(), absence == null ? "found" : absence);
-      }
+      place.peers().forEach(peer -> introduce(peer.text(), peer.absence()));
     }
     out.flush();
-    return options.peers() ? Peer.found() : List.of();
   }
 
-  private void run(
-      Problem problem, NativeCopy copy, ReplicaGroup group, List<Peer> peers, Progress progress) {
-    out.println(problem);
-    List<Contender> contenders = new ArrayList<>();
-    try (Operands operands = new Operands(problem, cacheBytes)) {
+  private void introduce(String peer, String absence) {
+    out.printf("peer %s: %s%n", peer, absence == null ? "found" : absence);
+  }
+
+  /** After the place is closed, whose memory it may need. */
+  private void runTorch() {
+    TorchProcess torch = new TorchProcess();
+    String absence = torch.absence();
+    introduce("torch", absence);
+    if (absence == null) {
       try {
-        contenders.add(new Copies(operands, copy));
-        contenders.add(layer(operands, group));
-        peers.forEach(peer -> contenders.add(peer.open(operands, options.threads())));
+        torch.results(problems).forEach(result -> report(result, result.problem().toString()));
+      } catch (IllegalStateException e) {
+        out.println("WRONG: " + e.getMessage());
+        right = false;
+      }
+    }
+  }
+
+  private void run(Problem problem, Place place, Progress progress) {
+    List<Contender> contenders = new ArrayList<>();
+    try (Operands operands = new Operands(problem, place)) {
+      try {
+        contenders.add(new Copies(operands));
+        contenders.add(layer(operands));
+        if (options.peers()) {
+          place.peers().stream()
+              .filter(peer -> peer.absence() == null)
+              .forEach(peer -> contenders.add(peer.open(operands)));
+        }
         for (Pass pass : problem.passes()) {
           run(operands, contenders, pass);
           progress.step();
@@ -146,70 +210,43 @@ public class BenchJob {
         contenders.forEach(Contender::close);
       }
     }
-    out.flush();
   }
 
   /** For tests, which have another that is wrong. */
-  Contender layer(Operands operands, ReplicaGroup group) {
-    return new Layer(operands, group);
+  Contender layer(Operands operands) {
+    return new Layer(operands);
   }
-
-  private record Entry(Contender contender, Way way) {}
 
   private void run(Operands operands, List<Contender> contenders, Pass pass) {
-    List<Entry> entries = new ArrayList<>();
-    for (Contender contender : contenders) {
-      contender.ways(pass).forEach(way -> entries.add(new Entry(contender, way)));
-    }
-    List<IntConsumer> calls = entries.stream().map(entry -> entry.way.call()).toList();
-    List<Times> times = Sampler.run(waits, operands.sets, calls);
+    List<List<Way>> ways = contenders.stream().map(contender -> contender.ways(pass)).toList();
+    List<IntConsumer> calls = ways.stream().flatMap(List::stream).map(Way::call).toList();
+    List<Times> times = operands.place.time(operands.sets, calls);
     Expected expected = operands.reference.of(pass);
-    Times copy = null;
-    for (Contender contender : contenders) {
-      Times fastest = null;
+    Map<String, Findings> ofPass =
+        findings.computeIfAbsent(new Case(operands.problem, pass), key -> new LinkedHashMap<>());
+    int next = 0;
+    for (int i = 0; i < contenders.size(); i++) {
+      Contender contender = contenders.get(i);
       double error = 0;
-      int discards = 0;
-      boolean ran = false;
-      for (int i = 0; i < entries.size(); i++) {
-        if (entries.get(i).contender == contender) {
-          ran = true;
-          error = Math.max(error, error(operands, entries.get(i), expected));
-          discards += times.get(i).discarded();
-          fastest = faster(fastest, times.get(i));
-        }
+      double enqueue = Double.NaN;
+      for (Way way : ways.get(i)) {
+        error = Math.max(error, error(operands, contender, way, expected));
+        enqueue = operands.place.microsecondsToEnqueue(operands.sets, way.call());
       }
-      discarded += discards;
-      if (!ran) {
-        line(pass, contender, "does not do this");
-      } else if (!(error <= contender.allowedError())) {
-        line(
-            pass,
-            contender,
-            "WRONG: an error of %.3g, allowed is %.3g",
-            error,
-            contender.allowedError());
-        right = false;
-      } else if (fastest == null) {
-        disturbed++;
-        line(pass, contender, "no time: a thread waited for a processor in %d samples", discards);
-      } else {
-        copy = contender instanceof Copies ? fastest : copy;
-        report(operands.problem, pass, contender, fastest, copy, error, discards);
-      }
+      List<Times> own = times.subList(next, next + ways.get(i).size());
+      next += own.size();
+      ofPass.merge(
+          contender.name(),
+          new Findings(own, error, contender.allowedError(), enqueue),
+          Findings::and);
     }
   }
 
-  /** The one so far, or another that has all its samples and is faster. */
-  private static Times faster(Times soFar, Times other) {
-    boolean counts = other.samples() == Sampler.SAMPLES;
-    return counts && (soFar == null || other.median() < soFar.median()) ? other : soFar;
-  }
-
-  private static double error(Operands operands, Entry entry, Expected expected) {
+  private static double error(Operands operands, Contender contender, Way way, Expected expected) {
     operands.poison();
     int set = operands.sets - 1;
-    entry.way.checked().accept(set);
-    if (entry.contender instanceof Copies) {
+    way.checked().accept(set);
+    if (contender instanceof Copies) {
       double[] x = new double[operands.x.length];
       for (int i = 0; i < x.length; i++) {
         x[i] = operands.x[i];
@@ -218,50 +255,71 @@ public class BenchJob {
     }
     return expected.error(
         operands.values(operands.out(set)),
-        operands.values(operands.dresidual(set)),
-        expected.parameters() == null ? null : entry.contender.parameterGradients());
+        expected.dresidual() == null ? null : operands.values(operands.dresidual(set)),
+        expected.parameters() == null ? null : contender.parameterGradients());
   }
 
-  private void report(
-      Problem problem,
-      Pass pass,
-      Contender contender,
-      Times times,
-      Times copy,
-      double error,
-      int discards) {
-    if (copy == null) {
-      line(pass, contender, "no time: the copies have none");
-      return;
+  private void report(Problem problem) {
+    out.println(problem);
+    for (Pass pass : problem.passes()) {
+      Map<String, Findings> ofPass = findings.get(new Case(problem, pass));
+      Times copy = ofPass.get(Copies.NAME).fastest();
+      ofPass.forEach((impl, found) -> report(problem, pass, impl, found, copy));
     }
-    Result result =
-        new Result(
-            problem,
-            pass,
-            options.replicas(),
-            options.threads(),
-            contender.name(),
-            times,
-            times.median() / copy.median(),
-            error);
+    out.flush();
+  }
+
+  private void report(Problem problem, Pass pass, String impl, Findings found, Times copy) {
+    discarded += found.discarded();
+    Times fastest = found.fastest();
+    if (found.ways().isEmpty()) {
+      line(pass, impl, "does not do this");
+    } else if (!found.isRight()) {
+      line(pass, impl, "WRONG: an error of %.3g, allowed is %.3g", found.error(), found.allowed());
+      right = false;
+    } else if (fastest == null) {
+      disturbed++;
+      line(pass, impl, "no time: a thread waited for a processor in %d samples", found.discarded());
+    } else if (copy == null) {
+      line(pass, impl, "no time: the copies have none");
+    } else {
+      Result result =
+          new Result(
+              problem,
+              pass,
+              options.device(),
+              options.replicas(),
+              threads,
+              impl,
+              fastest,
+              fastest.ratio(copy),
+              found.error());
+      report(
+          result,
+          Double.isNaN(found.enqueue())
+              ? "%d sample(s) discarded".formatted(found.discarded())
+              : String.format(Locale.ROOT, "%.1f us to enqueue", found.enqueue()));
+    }
+  }
+
+  private void report(Result result, String remark) {
     results.add(result);
+    Times times = result.times();
     line(
-        pass,
-        contender,
-        "%10.1f us (%.1f to %.1f) %6.2f copies %7.1f GB/s  error %.1e  %d sample(s) discarded",
+        result.pass(),
+        result.impl(),
+        "%10.1f us (%.1f to %.1f) %6.2f copies %7.1f GB/s  error %.1e  %s",
         times.median(),
         times.p10(),
         times.p90(),
         result.copies(),
         result.gigabytesPerSecond(),
-        error,
-        discards);
+        result.maxError(),
+        remark);
   }
 
-  private void line(Pass pass, Contender contender, String format, Object... values) {
-    out.printf(
-        "  %-18s %-9s %s%n",
-        pass.text(), contender.name(), String.format(Locale.ROOT, format, values));
+  private void line(Pass pass, String impl, String format, Object... values) {
+    out.printf("  %-18s %-9s %s%n", pass.text(), impl, String.format(Locale.ROOT, format, values));
   }
 
   private void conclude() throws IOException {
@@ -274,7 +332,9 @@ public class BenchJob {
     if (results.isEmpty()) {
       out.println("No time at all: the machine was too busy, or nothing was right.");
     }
-    out.println("On the CPU a call returns when it is done: it is not enqueued.");
+    if (options.device() == Device.cpu) {
+      out.println("On the CPU a call returns when it is done: it is not enqueued.");
+    }
     if (options.json() != null) {
       write(options.json(), JsonReport.text(results).getBytes(StandardCharsets.UTF_8));
     }

@@ -1,21 +1,15 @@
 package io.github.syncbn4j.cli.bench;
 
-import java.util.Arrays;
 import java.util.List;
 
-/** The yardstick: x copied, by whichever kind of stores is fastest. */
+/** The yardstick: x copied, by whichever way is fastest. */
 final class Copies implements Contender {
   static final String NAME = "copy";
 
   private final Operands operands;
-  private final NativeCopy copy;
 
-  /**
-   * @param copy stays the caller's
-   */
-  Copies(Operands operands, NativeCopy copy) {
+  Copies(Operands operands) {
     this.operands = operands;
-    this.copy = copy;
   }
 
   @Override
@@ -26,8 +20,8 @@ final class Copies implements Contender {
   @Override
   public List<Way> ways(Pass pass) {
     long bytes = operands.problem.bytes();
-    return Arrays.stream(NativeCopy.Kind.values())
-        .map(kind -> new Way(set -> copy.run(kind, operands.out(set), operands.x(set), bytes)))
+    return operands.place.copies().stream()
+        .map(copy -> new Way(set -> copy.run(operands.out(set), operands.x(set), bytes)))
         .toList();
   }
 

@@ -28,7 +28,7 @@ final class JsonReport {
     node.put("pass", result.pass().text());
     node.put("replicas", result.replicas());
     node.put("threads", result.threads());
-    node.put("device", "cpu");
+    node.put("device", result.device().name());
     node.put("cold", problem.cold());
     node.put("impl", result.impl());
     node.put("median_us", result.times().median());

@@ -27,13 +27,10 @@ final class Layer implements Contender {
   private final List<ForwardPass> open = new ArrayList<>();
   private SyncBatchNormalization latest; // of the two, that of the pass
 
-  /**
-   * @param group stays the caller's
-   */
-  Layer(Operands operands, ReplicaGroup group) {
+  Layer(Operands operands) {
     this.operands = operands;
     this.problem = operands.problem;
-    this.group = group;
+    group = operands.place.group();
     plain = layer(false);
     rectified = layer(true);
   }

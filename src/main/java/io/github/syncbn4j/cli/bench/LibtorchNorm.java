@@ -3,7 +3,9 @@ package io.github.syncbn4j.cli.bench;
 import io.github.syncbn4j.DType;
 import io.github.syncbn4j.device.Address;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.function.IntToLongFunction;
 import java.util.stream.IntStream;
 import org.bytedeco.javacpp.BoolPointer;
@@ -22,7 +24,8 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
  * statistics in float32, outputs allocated before.
  *
  * <p>Its backward into outputs that are there computes new ones and copies; the one that returns
- * new ones is timed too, and the faster of the two counts.
+ * new ones is timed too, and the faster of the two counts. Those stay until their set's turn comes
+ * again: memory that is freed at once would be in the cache for the next.
  */
 final class LibtorchNorm implements Contender {
   private static final double MOMENTUM = 0.01;
@@ -47,9 +50,12 @@ final class LibtorchNorm implements Contender {
   private final Tensor dbeta;
   private final BoolPointer allGradients;
 
-  LibtorchNorm(Operands operands, int threads) {
+  /** New ones, by their set. */
+  private final Map<Integer, T_TensorTensorTensor_T> gradients = new HashMap<>();
+
+  LibtorchNorm(Operands operands) {
     this.operands = operands;
-    torch.set_num_threads(threads);
+    torch.set_num_threads(operands.place.threads());
     gamma = vector(operands.gamma);
     ofGamma = own(new TensorOptional(gamma));
     ofBeta = own(new TensorOptional(vector(operands.beta)));
@@ -108,6 +114,7 @@ final class LibtorchNorm implements Contender {
 
   @Override
   public List<Way> ways(Pass pass) {
+    closeGradients();
     if (operands.problem.dtype() == DType.FLOAT64) {
       return List.of();
     }
@@ -136,17 +143,25 @@ final class LibtorchNorm implements Contender {
     return List.of(
         new Way(set -> backwardInto(dy.get(set), x.get(set), out.get(set)).close()),
         new Way(
-            set -> backward(dy.get(set), x.get(set)).close(),
+            set -> renewGradients(set, dy.get(set), x.get(set)),
             set -> {
-              try (T_TensorTensorTensor_T gradients = backward(dy.get(set), x.get(set));
-                  Tensor dx = gradients.get0();
-                  Tensor ofGamma = gradients.get1();
-                  Tensor ofBeta = gradients.get2()) {
+              renewGradients(set, dy.get(set), x.get(set));
+              try (Tensor dx = gradients.get(set).get0();
+                  Tensor ofGamma = gradients.get(set).get1();
+                  Tensor ofBeta = gradients.get(set).get2()) {
                 out.get(set).copy_(dx);
                 dgamma.copy_(ofGamma);
                 dbeta.copy_(ofBeta);
               }
             }));
+  }
+
+  private void renewGradients(int set, Tensor dy, Tensor x) {
+    T_TensorTensorTensor_T old = gradients.remove(set);
+    if (old != null) {
+      old.close();
+    }
+    gradients.put(set, backward(dy, x));
   }
 
   /** As a network does it: each a call of its own, in place. */
@@ -242,8 +257,14 @@ final class LibtorchNorm implements Contender {
     return Peer.ALLOWED_ERROR + operands.rounding();
   }
 
+  private void closeGradients() {
+    gradients.values().forEach(Pointer::close);
+    gradients.clear();
+  }
+
   @Override
   public void close() {
+    closeGradients();
     owned.forEach(Pointer::close);
     owned.clear();
   }

@@ -1,22 +1,19 @@
 package io.github.syncbn4j.cli.bench;
 
 import io.github.syncbn4j.DType;
-import io.github.syncbn4j.device.Address;
 import io.github.syncbn4j.device.HalfFloats;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
-import org.bytedeco.javacpp.BytePointer;
-import org.bytedeco.javacpp.Pointer;
 
 /**
  * The tensors of a problem, several sets of them: enough that none is in a cache when its turn
  * comes again, or one for what is to stay there. All sets hold the same values.
  */
 final class Operands implements AutoCloseable {
-  /** Of the last-level cache, by which what is rotated exceeds it: each kind of tensor alone. */
+  /** Of the place's cache, by which what is rotated exceeds it: each kind of tensor alone. */
   private static final int CACHES = 2;
 
   /** So that no rounding decides whether ReLU lets a value through. */
@@ -25,6 +22,7 @@ final class Operands implements AutoCloseable {
   private static final int ALIGNMENT = 64;
 
   final Problem problem;
+  final Place place;
   final int sets;
   final float[] gamma;
   final float[] beta;
@@ -48,14 +46,13 @@ final class Operands implements AutoCloseable {
   private final long ofOut;
   private final long ofDresidual;
 
-  /**
-   * @param cacheBytes of the last-level cache
-   */
-  Operands(Problem problem, long cacheBytes) {
+  Operands(Problem problem, Place place) {
     this.problem = problem;
+    this.place = place;
     long bytes = problem.bytes();
     stride = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    sets = problem.cold() ? (int) Math.max(2, (CACHES * cacheBytes + bytes - 1) / bytes) : 1;
+    sets =
+        problem.cold() ? (int) Math.max(2, (CACHES * place.cacheBytes() + bytes - 1) / bytes) : 1;
     int n = Math.toIntExact(problem.elements());
     int channels = problem.channels();
     gamma = new float[channels];
@@ -114,13 +111,14 @@ final class Operands implements AutoCloseable {
   }
 
   private long allocated() {
-    long address = NativeCopy.allocated(sets * stride);
+    long address = place.allocate(sets * stride);
     memory.add(address);
     return address;
   }
 
   private void fill(long address, float[] values) {
-    ByteBuffer buffer = buffer(address);
+    ByteBuffer buffer =
+        ByteBuffer.allocateDirect(Math.toIntExact(problem.bytes())).order(ByteOrder.nativeOrder());
     for (int i = 0; i < values.length; i++) {
       switch (problem.dtype()) {
         case FLOAT16 -> buffer.putShort(i * Short.BYTES, HalfFloats.toFloat16(values[i]));
@@ -128,23 +126,16 @@ final class Operands implements AutoCloseable {
         default -> buffer.putFloat(i * Float.BYTES, values[i]);
       }
     }
-    for (int set = 1; set < sets; set++) {
-      Pointer.memcpy(new Address(address + set * stride), new Address(address), problem.bytes());
+    for (int set = 0; set < sets; set++) {
+      place.write(address + set * stride, buffer);
     }
-  }
-
-  private ByteBuffer buffer(long address) {
-    return new BytePointer(new Address(address))
-        .capacity(problem.bytes())
-        .asByteBuffer()
-        .order(ByteOrder.nativeOrder());
   }
 
   /** Not numbers into all outputs, so that what a call should have written, and has not, shows. */
   void poison() {
-    Pointer.memset(new Address(ofOut), 0xff, sets * stride);
+    place.fill(ofOut, 0xff, sets * stride);
     if (ofDresidual != 0) {
-      Pointer.memset(new Address(ofDresidual), 0xff, sets * stride);
+      place.fill(ofDresidual, 0xff, sets * stride);
     }
   }
 
@@ -176,7 +167,7 @@ final class Operands implements AutoCloseable {
 
   /** Those of a tensor of the problem's shape. */
   Values values(long address) {
-    ByteBuffer buffer = buffer(address);
+    ByteBuffer buffer = place.read(address, problem.bytes());
     return switch (problem.dtype()) {
       case FLOAT16 -> i -> HalfFloats.fromFloat16(buffer.getShort(i * Short.BYTES));
       case BFLOAT16 -> i -> HalfFloats.fromBfloat16(buffer.getShort(i * Short.BYTES));
@@ -193,7 +184,7 @@ final class Operands implements AutoCloseable {
 
   @Override
   public void close() {
-    memory.forEach(NativeCopy::free);
+    memory.forEach(place::free);
     memory.clear();
   }
 }

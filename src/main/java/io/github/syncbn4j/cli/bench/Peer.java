@@ -1,19 +1,18 @@
 package io.github.syncbn4j.cli.bench;
 
-import java.util.List;
 import java.util.Locale;
 
 /** Other implementations, each compared with where it is on the class path. */
 enum Peer {
   LIBTORCH("org.bytedeco:pytorch", "org.bytedeco.pytorch.Tensor") {
     @Override
-    Contender open(Operands operands, int threads) {
-      return new LibtorchNorm(operands, threads);
+    Contender open(Operands operands) {
+      return new LibtorchNorm(operands);
     }
   },
   ONEDNN("org.bytedeco:dnnl", "org.bytedeco.dnnl.memory") {
     @Override
-    Contender open(Operands operands, int threads) {
+    Contender open(Operands operands) {
       return new OnednnNorm(operands);
     }
   };
@@ -34,11 +33,6 @@ enum Peer {
     return name().toLowerCase(Locale.ROOT);
   }
 
-  /** Those that are there. */
-  static List<Peer> found() {
-    return List.of(values()).stream().filter(peer -> peer.absence() == null).toList();
-  }
-
   /** Why it is not there, in one line; null if it is. */
   String absence() {
     try {
@@ -55,5 +49,5 @@ enum Peer {
     }
   }
 
-  abstract Contender open(Operands operands, int threads);
+  abstract Contender open(Operands operands);
 }

@@ -100,16 +100,15 @@ final class Plots {
 
   private XYChart against(String peer, Pass pass, boolean cold) {
     List<Result> theirs = of(pass, cold, result -> result.impl().equals(peer));
-    Map<Problem, Double> ours = new LinkedHashMap<>();
-    of(pass, cold, Plots::isOurs)
-        .forEach(result -> ours.put(result.problem(), result.times().median()));
+    Map<Problem, Times> ours = new LinkedHashMap<>();
+    of(pass, cold, Plots::isOurs).forEach(result -> ours.put(result.problem(), result.times()));
     List<Result> shown =
         theirs.stream().filter(result -> ours.containsKey(result.problem())).toList();
     if (shown.isEmpty()) {
       return null;
     }
     XYChart chart = chart(pass, cold, "time of %s / of syncbn4j".formatted(peer));
-    addByKind(chart, shown, result -> result.times().median() / ours.get(result.problem()));
+    addByKind(chart, shown, result -> result.times().ratio(ours.get(result.problem())));
     addLine(chart, "as fast", shown, 1, Charts.line(2f));
     return chart;
   }

@@ -26,6 +26,7 @@ record Problem(
     DType dtype,
     boolean cold,
     List<Pass> passes) {
+  private static final int FEW = 4;
 
   static Problem of(
       Suite suite,
@@ -41,6 +42,19 @@ record Problem(
     String layer = sizes.stream().map(String::valueOf).collect(Collectors.joining("x"));
     return new Problem(
         suite.name(), layer, images, channels, spatial, channelsLast, dtype, cold, passes);
+  }
+
+  /** One like it, of so few elements that a simulated GPU takes no time for it. */
+  Problem shrunk() {
+    return of(
+        Suite.valueOf(suite),
+        Math.min(images, FEW),
+        Math.min(channels, FEW * FEW),
+        spatial.stream().map(side -> Math.min(side, FEW)).toList(),
+        channelsLast,
+        dtype,
+        cold,
+        passes);
   }
 
   /** Elements of an image's channel. */

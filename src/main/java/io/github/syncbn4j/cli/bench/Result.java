@@ -3,12 +3,13 @@ package io.github.syncbn4j.cli.bench;
 /**
  * What was measured of one implementation, and found right.
  *
- * @param copies the median in copies of x, which were timed in turns with it
+ * @param copies the median, over the rounds, in copies of x of the same round
  * @param maxError against float64, in parts of the largest value
  */
 record Result(
     Problem problem,
     Pass pass,
+    BenchJob.Device device,
     int replicas,
     int threads,
     String impl,

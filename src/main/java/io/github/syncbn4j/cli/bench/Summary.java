@@ -45,8 +45,8 @@ final class Summary {
     StringBuilder line = new StringBuilder("%-46s".formatted(kind));
     List<Result> ours = results.stream().filter(Summary::isOurs).toList();
     line.append(range(ours, Result::copies)).append(" copies");
-    Map<Problem, Double> times = new LinkedHashMap<>();
-    ours.forEach(result -> times.put(result.problem(), result.times().median()));
+    Map<Problem, Times> times = new LinkedHashMap<>();
+    ours.forEach(result -> times.put(result.problem(), result.times()));
     results.stream()
         .filter(result -> !result.isCopy() && !isOurs(result))
         .filter(result -> times.containsKey(result.problem()))
@@ -56,7 +56,7 @@ final class Summary {
                 line.append(", ")
                     .append(peer)
                     .append(" takes ")
-                    .append(range(theirs, r -> r.times().median() / times.get(r.problem())))
+                    .append(range(theirs, r -> r.times().ratio(times.get(r.problem()))))
                     .append(" times as long"));
     return line.toString();
   }

@@ -9,13 +9,13 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * How long the threads that compute have waited for a processor, by what Linux says of each: time
- * in a run queue.
+ * The host's clock, and how long the threads that compute have waited for a processor, by what
+ * Linux says of each: time in a run queue.
  *
  * <p>Those are the calling thread and those that native code started from it, which inherit its
  * name; threads of the JVM have names of their own.
  */
-class Waits {
+class Waits implements Clock {
   private static final Path TASKS = Path.of("/proc/self/task");
   private static final long LONGEST_SETTLING_NANOS = 50_000_000;
 
@@ -30,8 +30,16 @@ class Waits {
     }
   }
 
+  @Override
+  public double nanos(Runnable work) {
+    long begin = System.nanoTime();
+    work.run();
+    return System.nanoTime() - begin;
+  }
+
   /** Finds the threads; after they have been started. */
-  void find() {
+  @Override
+  public void find() {
     List<Path> found = new ArrayList<>();
     try (DirectoryStream<Path> all = Files.newDirectoryStream(TASKS)) {
       String name = Files.readString(self.resolve("comm"));
@@ -46,8 +54,9 @@ class Waits {
     threads = found;
   }
 
-  /** Nanoseconds until now, of all of them together. */
-  long nanos() {
+  /** Of all threads together. */
+  @Override
+  public long waited() {
     long sum = 0;
     for (Path thread : threads) {
       String[] fields = text(thread, "schedstat").split(" ");
@@ -59,7 +68,8 @@ class Waits {
   }
 
   /** Returns when no thread but the calling one runs, as those do that spin before they sleep. */
-  void settle() {
+  @Override
+  public void settle() {
     long begin = System.nanoTime();
     while (threads.stream().anyMatch(this::isAnotherThatRuns)
         && System.nanoTime() - begin < LONGEST_SETTLING_NANOS) {

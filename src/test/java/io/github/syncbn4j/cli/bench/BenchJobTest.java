@@ -7,7 +7,6 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import io.github.syncbn4j.DType;
-import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.device.Address;
 import java.awt.image.BufferedImage;
 import java.io.IOException;
@@ -46,6 +45,7 @@ class BenchJobTest {
   private BenchJob.Options options(int replicas, boolean peers) {
     return new BenchJob.Options(
         Suite.small,
+        BenchJob.Device.cpu,
         replicas,
         2,
         peers,
@@ -59,8 +59,7 @@ class BenchJobTest {
         new BenchJob(
                 options(replicas, peers),
                 problems,
-                CACHE_BYTES,
-                new StillWaits(2),
+                () -> new CpuPlace(replicas, 2, CACHE_BYTES, new StillWaits(2)),
                 new PrintWriter(text))
             .run();
     return new Run(right, text.toString());
@@ -134,7 +133,9 @@ class BenchJobTest {
     assertThat(timed)
         .contains("libtorch forward", "libtorch backward", "libtorch inference")
         .contains("libtorch forward_add_relu", "libtorch backward_add_relu")
-        .contains("onednn forward", "onednn backward", "onednn inference");
+        .contains("onednn forward", "onednn backward", "onednn inference")
+        .contains("onednn forward_add_relu", "onednn backward_add_relu")
+        .contains("onednn inference_add_relu");
     assertThat(run.text())
         .containsPattern(
             "channels_last float32 forward cold +[0-9.]+ \\([0-9.]+ to [0-9.]+\\) copies")
@@ -159,12 +160,11 @@ class BenchJobTest {
         new BenchJob(
             options(1, false),
             tiny(DType.FLOAT32, false).subList(0, 2),
-            CACHE_BYTES,
-            new StillWaits(0),
+            () -> new CpuPlace(1, 2, CACHE_BYTES, new StillWaits(0)),
             new PrintWriter(text)) {
           @Override
-          Contender layer(Operands operands, ReplicaGroup group) {
-            return new Unfinished(super.layer(operands, group), operands);
+          Contender layer(Operands operands) {
+            return new Unfinished(super.layer(operands), operands);
           }
         };
     assertThat(job.run()).isFalse();
@@ -221,10 +221,18 @@ class BenchJobTest {
 
   @Test
   void withoutFiles_nothingIsWritten() throws IOException {
-    BenchJob.Options options = new BenchJob.Options(Suite.small, 1, 1, false, null, null);
+    BenchJob.Options options =
+        new BenchJob.Options(Suite.small, BenchJob.Device.cpu, 1, 1, false, null, null);
     List<Problem> problems = tiny(DType.FLOAT32, false).subList(0, 1);
     PrintWriter out = new PrintWriter(new StringWriter());
-    assertThat(new BenchJob(options, problems, CACHE_BYTES, new StillWaits(0), out).run()).isTrue();
+    assertThat(
+            new BenchJob(
+                    options,
+                    problems,
+                    () -> new CpuPlace(1, 1, CACHE_BYTES, new StillWaits(0)),
+                    out)
+                .run())
+        .isTrue();
     try (Stream<Path> files = Files.list(folder)) {
       assertThat(files).isEmpty();
     }

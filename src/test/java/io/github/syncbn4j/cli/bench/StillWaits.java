@@ -12,7 +12,7 @@ final class StillWaits extends Waits {
 
   /** Asked before and after each sample. */
   @Override
-  long nanos() {
+  public long waited() {
     if (within && disturbed > 0) {
       disturbed--;
       nanos += 1_000_000_000_000L;
@@ -22,5 +22,5 @@ final class StillWaits extends Waits {
   }
 
   @Override
-  void settle() {}
+  public void settle() {}
 }

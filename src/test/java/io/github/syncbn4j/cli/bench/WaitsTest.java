@@ -30,9 +30,9 @@ class WaitsTest {
     }
     Waits waits = new Waits();
     waits.find();
-    long before = waits.nanos();
+    long before = waits.waited();
     Thread.sleep(100);
-    long waited = waits.nanos() - before;
+    long waited = waits.waited() - before;
     ended = true;
     for (Thread thread : threads) {
       thread.join();

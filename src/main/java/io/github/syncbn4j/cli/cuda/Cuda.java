@@ -1,4 +1,4 @@
-package io.github.syncbn4j.gpu;
+package io.github.syncbn4j.cli.cuda;
 
 import io.github.syncbn4j.device.Address;
 import org.bytedeco.cuda.cudart.CUevent_st;
@@ -6,6 +6,7 @@ import org.bytedeco.cuda.cudart.CUgraphExec_st;
 import org.bytedeco.cuda.cudart.CUgraph_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.SizeTPointer;
 
 /**
@@ -13,6 +14,9 @@ import org.bytedeco.javacpp.SizeTPointer;
  * its own. Every call is checked.
  */
 public final class Cuda {
+  private static final long CLOCKS_BYTES = 64 << 20;
+  private static final long CLOCKS_NANOS = 1_000_000_000;
+
   private Cuda() {}
 
   /** The calling thread's current device. */
@@ -49,6 +53,20 @@ public final class Cuda {
       check(cudart.cudaMemGetInfo(free, total), "cudaMemGetInfo");
       return new long[] {free.get(), total.get()};
     }
+  }
+
+  /** From the host to the device; returns when that is done. */
+  public static void copy(long to, Pointer from, long bytes) {
+    check(
+        cudart.cudaMemcpy(new Address(to), from, bytes, cudart.cudaMemcpyHostToDevice),
+        "cudaMemcpy");
+  }
+
+  /** From the device to the host; returns when that is done. */
+  public static void copy(Pointer to, long from, long bytes) {
+    check(
+        cudart.cudaMemcpy(to, new Address(from), bytes, cudart.cudaMemcpyDeviceToHost),
+        "cudaMemcpy");
   }
 
   /** Memory of the caller's own on the current device. */
@@ -105,6 +123,17 @@ public final class Cuda {
           cudart.cudaMemcpyAsync(
               new Address(to), new Address(from), bytes, cudart.cudaMemcpyDeviceToDevice, handle),
           "cudaMemcpyAsync");
+    }
+
+    /** Keeps the device busy for a second: an idle GPU's clocks are low, and rise with the work. */
+    public void raiseClocks() {
+      try (Memory memory = new Memory(CLOCKS_BYTES)) {
+        long start = System.nanoTime();
+        while (System.nanoTime() - start < CLOCKS_NANOS) {
+          fill(memory.address(), 0, memory.bytes());
+          synchronize();
+        }
+      }
     }
 
     /**
