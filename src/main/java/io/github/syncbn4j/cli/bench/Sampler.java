@@ -21,12 +21,12 @@ import java.util.function.IntConsumer;
  * again at once.
  */
 final class Sampler {
-  static final int SAMPLES = 7;
+  static final int SAMPLES = 6;
 
   /** Of one call in a round, discarded ones included. */
   static final int MOST_TRIES = 4;
 
-  static final int MOST_ROUNDS = 14;
+  static final int MOST_ROUNDS = 12;
 
   /** Of all rounds together, after which no more than {@link #SAMPLES} are begun. */
   private static final long LONGEST_NANOS = 2_000_000_000L;
