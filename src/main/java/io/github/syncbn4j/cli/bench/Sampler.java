@@ -21,15 +21,15 @@ import java.util.function.IntConsumer;
  * again at once.
  */
 final class Sampler {
-  static final int SAMPLES = 6;
+  static final int SAMPLES = 5;
 
   /** Of one call in a round, discarded ones included. */
   static final int MOST_TRIES = 4;
 
-  static final int MOST_ROUNDS = 12;
+  static final int MOST_ROUNDS = 15;
 
   /** Of all rounds together, after which no more than {@link #SAMPLES} are begun. */
-  private static final long LONGEST_NANOS = 2_000_000_000L;
+  private static final long LONGEST_NANOS = 4_000_000_000L;
 
   private static final double WAITED = 1.0 / 50;
 
@@ -81,10 +81,9 @@ final class Sampler {
 
     void warmUp() {
       run(1);
-      double nanos = Math.max(1, run(2) / 2);
+      double nanos = Math.max(1, run(1));
       calls = (int) Math.max(1, Math.min(MOST_CALLS, SAMPLE_NANOS / nanos));
       lead = Math.min((sets + SETS_BY_LEAD - 1) / SETS_BY_LEAD, LEADS_BY_SAMPLE * calls);
-      run(calls);
     }
 
     void sample(int round) {
