@@ -23,6 +23,9 @@ public class BenchJob {
    */
   static final int SWEEPS = 3;
 
+  /** With those in which only what was disturbed too often is timed again. */
+  private static final int MOST_SWEEPS = 6;
+
   /** Of the simulated node, which has none: so few sets of tensors that they take no time. */
   private static final long SIMULATED_CACHE = 256;
 
@@ -127,21 +130,28 @@ public class BenchJob {
     try (Place place = places.get();
         Progress progress = Progress.of("bench", "passes", passes)) {
       introduce(place);
-      for (int sweep = 1; sweep <= SWEEPS; sweep++) {
+      for (int sweep = 1; sweep <= MOST_SWEEPS; sweep++) {
         for (Problem problem : problems) {
-          progress.phase("%d/%d %s".formatted(sweep, SWEEPS, problem));
-          run(problem, place, sweep == 1, progress);
-          if (sweep == SWEEPS) {
-            report(problem);
+          if (sweep <= SWEEPS || lacksSamples(problem)) {
+            progress.phase("%d/%d %s".formatted(Math.min(sweep, SWEEPS), SWEEPS, problem));
+            run(problem, place, sweep == 1, progress);
           }
         }
       }
     }
+    problems.forEach(this::report);
     if (options.peers() && options.device() != Device.cpu) {
       runTorch();
     }
     conclude();
     return right && !results.isEmpty();
+  }
+
+  /** As where the JVM was still compiling when it was timed. */
+  private boolean lacksSamples(Problem problem) {
+    return problem.passes().stream()
+        .flatMap(pass -> findings.get(new Case(problem, pass)).values().stream())
+        .anyMatch(found -> !found.ways().isEmpty() && found.fastest() == null);
   }
 
   /** Now, not when everything has been measured. */

@@ -26,10 +26,10 @@ final class Sampler {
   /** Of one call in a round, discarded ones included. */
   static final int MOST_TRIES = 4;
 
-  static final int MOST_ROUNDS = 15;
+  static final int MOST_ROUNDS = 9;
 
   /** Of all rounds together, after which no more than {@link #SAMPLES} are begun. */
-  private static final long LONGEST_NANOS = 4_000_000_000L;
+  private static final long LONGEST_NANOS = 2_000_000_000L;
 
   private static final double WAITED = 1.0 / 50;
 
