@@ -42,7 +42,7 @@ final class Summary {
   }
 
   private static String line(String kind, List<Result> results) {
-    StringBuilder line = new StringBuilder("%-46s".formatted(kind));
+    StringBuilder line = new StringBuilder("%-48s".formatted(kind));
     List<Result> ours = results.stream().filter(Summary::isOurs).toList();
     line.append(range(ours, Result::copies)).append(" copies");
     Map<Problem, Times> times = new LinkedHashMap<>();
