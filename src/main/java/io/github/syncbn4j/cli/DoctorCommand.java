@@ -20,6 +20,7 @@ import org.bytedeco.javacpp.Loader;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
 /** {@code syncbn doctor}: what a maintainer asks for, a test of every device, and what to mend. */
@@ -39,6 +40,8 @@ final class DoctorCommand implements Callable<Integer> {
 
   /** For replicas to wait for each other: far above what they take, NCCL's start included. */
   private static final Duration TIMEOUT = Duration.ofMinutes(1);
+
+  private static final int MOST_SECONDS = 3600;
 
   private static final String AUTO = "auto()";
 
@@ -96,6 +99,11 @@ final class DoctorCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
+    if (!(seconds >= 0 && seconds <= MOST_SECONDS)) { // nor NaN
+      throw new ParameterException(
+          spec.commandLine(),
+          "--seconds is %s, allowed is 0 to %d".formatted(seconds, MOST_SECONDS));
+    }
     PrintWriter out = spec.commandLine().getOut();
     report = new MachineReport(out);
     report.print();

@@ -1,5 +1,10 @@
 package io.github.syncbn4j.cli;
 
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
+import java.nio.file.NoSuchFileException;
+
 /** Keeps what comes from files and libraries to one line of a terminal. */
 final class Lines {
   private static final int LONGEST_VALUE = 60;
@@ -22,6 +27,23 @@ final class Lines {
 
   /** The message of an exception, or its kind if it has none. */
   static String message(Throwable e) {
+    if (e instanceof FileSystemException file && file.getReason() == null) {
+      return one(file.getFile() + ": " + reason(file));
+    }
     return one(e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage());
+  }
+
+  /** Of those whose message is the file alone. */
+  private static String reason(FileSystemException e) {
+    if (e instanceof NoSuchFileException) {
+      return "no such file or folder";
+    }
+    if (e instanceof AccessDeniedException) {
+      return "no permission";
+    }
+    // This is what making a folder throws.
+    return e instanceof FileAlreadyExistsException
+        ? "is there already, and is no folder"
+        : e.getClass().getSimpleName();
   }
 }

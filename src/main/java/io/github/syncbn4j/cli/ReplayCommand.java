@@ -159,7 +159,7 @@ final class ReplayCommand implements Callable<Integer> {
     } catch (SafetensorsException e) {
       return new Verdict(Outcome.REFUSED, name, e.problem());
     } catch (IOException e) {
-      return new Verdict(Outcome.REFUSED, name, "cannot be read: " + e.getMessage());
+      return new Verdict(Outcome.REFUSED, name, "cannot be read: " + Lines.message(e));
     } catch (RefusedException e) {
       return new Verdict(Outcome.REFUSED, name, e.getMessage());
     }

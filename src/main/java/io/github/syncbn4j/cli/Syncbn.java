@@ -4,7 +4,6 @@ import io.github.syncbn4j.device.CollectiveException;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.DeviceUnavailableException;
 import java.io.IOException;
-import java.nio.file.FileSystemException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExecutionException;
@@ -63,7 +62,7 @@ public final class Syncbn implements Runnable {
   /** A new command line, for {@link CommandLine#execute}. */
   static CommandLine commandLine() {
     Syncbn syncbn = new Syncbn();
-    return new CommandLine(syncbn)
+    return Numbers.registerIn(new CommandLine(syncbn))
         .setExpandAtFiles(false)
         .setExecutionStrategy(Syncbn::run)
         .setParameterExceptionHandler(Syncbn::reportUsage)
@@ -117,10 +116,7 @@ public final class Syncbn implements Runnable {
   }
 
   private static String expected(Throwable e) {
-    boolean kindSaysMore =
-        e instanceof FileSystemException
-            || e instanceof LinkageError
-            || e instanceof OutOfMemoryError;
+    boolean kindSaysMore = e instanceof LinkageError || e instanceof OutOfMemoryError;
     return kindSaysMore ? e.getClass().getSimpleName() + ": " + Lines.message(e) : Lines.message(e);
   }
 }

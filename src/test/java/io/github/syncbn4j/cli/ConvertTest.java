@@ -88,6 +88,7 @@ class ConvertTest {
       delimiter = '|',
       value = {
         "--elements=1 | --elements is 1, a variance needs 2 or more",
+        "--elements=abc | Invalid value for option '--elements': expected a whole number below 2^63 but was 'abc'",
         "--to=tensorflow | expected one of [syncbn4j, keras, pytorch, djl] but was 'tensorflow'",
         "--from | Missing required parameter for option '--from'",
       })

@@ -11,6 +11,8 @@ import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** {@code syncbn doctor} on whatever machine this is, and what it looks at. */
 class DoctorTest {
@@ -23,6 +25,22 @@ class DoctorTest {
         .anyMatch(line -> line.matches("self-test +cpu:0: 1 steps, largest error .*e-0[78] of .*"));
     assertThat(run.lines()).last().asString().matches("troubles +none");
     assertThat(run.status()).isZero();
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "x    | Invalid value for option '--seconds': expected a number but was 'x'",
+        "NaN  | --seconds is NaN, allowed is 0 to 3600",
+        "-1   | --seconds is -1.0, allowed is 0 to 3600",
+        "3601 | --seconds is 3601.0, allowed is 0 to 3600",
+      })
+  void seconds(String value, String reason) {
+    CommandRun run = CommandRun.of("doctor", "--seconds", value);
+    assertThat(run.err()).startsWith("syncbn: " + reason).hasLineCount(1);
+    assertThat(run.out()).isEmpty();
+    assertThat(run.status()).isEqualTo(2);
   }
 
   @Test

@@ -32,7 +32,8 @@ class TrainRefusalTest {
       value = {
         "--replicas 0    | --replicas is 0, allowed is 1 to 64",
         "--replicas 65   | --replicas is 65, allowed is 1 to 64",
-        "--replicas four | Invalid value for option '--replicas': 'four' is not an int",
+        "--replicas four | Invalid value for option '--replicas': expected a whole number below 2^31 but was 'four'",
+        "--epochs 9999999999 | Invalid value for option '--epochs': expected a whole number below 2^31 but was '9999999999'",
         "--batch 0       | --batch is 0, allowed is 1 to",
         "--batch 351     | --batch is 351, but each of 4 replicas has 350 image(s) to train with",
         "--batch 1       | --batch is 1, which per-replica normalization cannot train with",
@@ -41,7 +42,7 @@ class TrainRefusalTest {
         "--batch 32 --epochs 4 | --epochs is 4, which makes 40 steps, but the proof needs 50",
         "--norm none     | expected one of [sync, local, both] (case-sensitive) but was 'none'",
         "--device tpu    | expected one of [cpu, gpu] (case-sensitive) but was 'tpu'",
-        "--seed x        | Invalid value for option '--seed': 'x' is not a long",
+        "--seed x        | Invalid value for option '--seed': expected a whole number below 2^63 but was 'x'",
         "digits.csv      | Unmatched argument at index 3: 'digits.csv'",
       })
   void options(String arguments, String reason) {
@@ -126,7 +127,7 @@ class TrainRefusalTest {
   @Test
   void noFile() {
     Path file = folder.resolve("absent.csv");
-    requireRefused(1, "NoSuchFileException: " + file, file);
+    requireRefused(1, file + ": no such file or folder", file);
   }
 
   @Test
@@ -151,7 +152,9 @@ class TrainRefusalTest {
   void outThatIsAFile() throws IOException {
     Path file = Files.createFile(folder.resolve("occupied"));
     CommandRun run = CommandRun.of("train", "--out", file.toString());
-    assertThat(run.err()).startsWith("syncbn: FileAlreadyExistsException: " + file).hasLineCount(1);
+    assertThat(run.err())
+        .startsWith("syncbn: %s: is there already, and is no folder".formatted(file))
+        .hasLineCount(1);
     assertThat(run.status()).isEqualTo(1);
   }
 
