@@ -115,9 +115,7 @@ final class DoctorCommand implements Callable<Integer> {
     if (needed != Needed.cpu && CudaRuntime.deviceCount() > 1) {
       troubles.addAll(Nccl.unavailabilityReasons());
     }
-    for (Path file : StaleCache.files(MappedLibraries.now(), Loader.getCacheDir().toPath())) {
-      troubles.add(file + " is not what is in the jar -> remove it: JavaCPP copies it again");
-    }
+    lookIntoTheCache();
     showSettings("variable", System.getenv(), VARIABLES);
     Map<String, String> properties =
         System.getProperties().stringPropertyNames().stream()
@@ -135,6 +133,16 @@ final class DoctorCommand implements Callable<Integer> {
     report.line("troubles", troubles.isEmpty() ? "none" : String.valueOf(troubles.size()));
     out.flush();
     return troubles.isEmpty() ? 0 : 1;
+  }
+
+  private void lookIntoTheCache() {
+    try {
+      for (Path file : StaleCache.files(MappedLibraries.now(), Loader.getCacheDir().toPath())) {
+        troubles.add(file + " is not what is in the jar -> remove it: JavaCPP copies it again");
+      }
+    } catch (IOException e) {
+      troubles.add(Remedy.with(Lines.message(e)));
+    }
   }
 
   private void showSettings(String kind, Map<String, String> all, List<String> beginnings) {

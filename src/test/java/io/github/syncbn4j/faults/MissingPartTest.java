@@ -38,6 +38,8 @@ class MissingPartTest {
       " -> use one version of all of this library's jars, and remove JavaCPP's cache, ~/.javacpp/cache";
   private static final String DAMAGED =
       " -> the file is damaged: remove JavaCPP's cache, ~/.javacpp/cache; if that does not help, download the jar again";
+  private static final String WRITABLE =
+      " -> set -Dorg.bytedeco.javacpp.cachedir to a folder that can be written";
   private static final String NOEXEC =
       "failed to map segment from shared object -> set -Dorg.bytedeco.javacpp.cachedir to a folder that is not mounted noexec";
 
@@ -137,12 +139,30 @@ class MissingPartTest {
 
   @Test
   void cacheThatCannotBeWritten() throws Exception {
+    cacheCannotBeWritten();
+    assertThat(installation.with(CPU, CPU_BINDING).open("cpu"))
+        .startsWith(NO_CPU)
+        .endsWith(WRITABLE);
+  }
+
+  @Test
+  void cacheThatCannotBeWritten_isNotTheEndOfTheDoctor() throws Exception {
+    cacheCannotBeWritten();
+    installation.with(CPU, CPU_BINDING);
+    Installation.Run run =
+        installation.run(Syncbn.class, "doctor", "--device", "cpu", "--seconds", "0");
+    assertThat(run.lines())
+        .filteredOn(line -> line.startsWith("trouble "))
+        .hasSize(2)
+        .allMatch(line -> line.contains("Could not create the cache") && line.endsWith(WRITABLE));
+    assertThat(run.lines()).last().asString().matches("troubles +2");
+    assertThat(run.status()).isEqualTo(1);
+  }
+
+  private void cacheCannotBeWritten() {
     for (String name : List.of("org.bytedeco.javacpp.cachedir", "java.io.tmpdir", "user.home")) {
       installation.option("-D" + name + "=/dev/null");
     }
-    assertThat(installation.with(CPU, CPU_BINDING).open("cpu"))
-        .startsWith(NO_CPU)
-        .endsWith(" -> set -Dorg.bytedeco.javacpp.cachedir to a folder that can be written");
   }
 
   @Test
