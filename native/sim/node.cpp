@@ -36,9 +36,25 @@ void say_seed(uint64_t seed) {
   if (!said.exchange(true)) write_line("[syncbn sim] SYNCBN_SIM_SEED=" + std::to_string(seed) + "\n");
 }
 
+// A device that computes maps about a thousand stacks and guard pages: sixty devices are more than Linux lets a process
+// map (vm.max_map_count is 65,530), and hundreds have threads that leave the machine nothing else.
+constexpr long kMostDevices = 32;
+
+// No device for what is no such number, and a line that says so.
+int read_devices(int otherwise) {
+  const char *text = getenv("SYNCBN_SIM_DEVICES");
+  if (!text || !*text) return otherwise;
+  char *end;
+  const long devices = strtol(text, &end, 10);
+  if (!*end && devices >= 0 && devices <= kMostDevices) return static_cast<int>(devices);
+  write_line("[syncbn sim] SYNCBN_SIM_DEVICES=" + std::string(text) + ": allowed is 0 to " +
+             std::to_string(kMostDevices) + " devices; the node has none\n");
+  return 0;
+}
+
 Settings *read_settings() {
   Settings *s = new Settings;
-  s->devices = static_cast<int>(number("SYNCBN_SIM_DEVICES", s->devices));
+  s->devices = read_devices(s->devices);
   s->sms = static_cast<int>(number("SYNCBN_SIM_SMS", s->sms));
   s->memory = static_cast<size_t>(number("SYNCBN_SIM_MEMORY_MB", static_cast<long>(s->memory >> 20))) << 20;
   s->workers = static_cast<int>(number("SYNCBN_SIM_WORKERS", s->workers));

@@ -24,7 +24,7 @@ enum class Order { kAscending, kDescending, kRandom };
 
 // Environment variables SYNCBN_SIM_<NAME>, read once; tests may change them while no stream has work.
 struct Settings {
-  int devices = 8;               // DEVICES
+  int devices = 8;               // DEVICES: up to 32; none where it is something else
   int sms = 4;                   // SMS: multiprocessors of a device, which bound a cooperative grid
   size_t memory = 256u << 20;    // MEMORY_MB: a device's memory, in bytes here
   int workers = 2;               // WORKERS: OS threads that run the blocks of one grid

@@ -17,6 +17,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * What a group says on a node that cannot carry it: no GPU or too few, libraries that are missing,
@@ -34,9 +35,11 @@ class UnusableNodeTest {
   private static final String NCCL =
       " -> install libnccl2 2.27 or newer for CUDA 13 from NVIDIA's repository, or put the folder of its libnccl.so.2 on LD_LIBRARY_PATH";
 
-  @Test
-  void nodeWithoutGpu() throws Exception {
-    assertThat(open(Map.of("SYNCBN_SIM_DEVICES", "0")))
+  /** The simulated node has none either where more are asked for than it allows. */
+  @ParameterizedTest
+  @ValueSource(strings = {"0", "33"})
+  void nodeWithoutGpu(String devices) throws Exception {
+    assertThat(open(Map.of("SYNCBN_SIM_DEVICES", devices)))
         .isEqualTo(
             NO_GPU
                 + "cudaGetDeviceCount failed with cudaErrorNoDevice (no CUDA-capable device is detected)"
