@@ -7,6 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -109,7 +110,7 @@ class UnusableNodeTest {
 
   @Test
   void nodeWithoutDriver(@TempDir Path libraries) throws Exception {
-    assertThat(openWith(libraries, "libcudart.so.13", "libnccl.so.2"))
+    assertThat(openWith(libraries, Map.of(), "libcudart.so.13", "libnccl.so.2"))
         .startsWith(NO_GPU + "the CUDA runtime cannot be loaded: ")
         .endsWith(
             "libcuda.so.1: cannot open shared object file: No such file or directory"
@@ -119,16 +120,27 @@ class UnusableNodeTest {
 
   @Test
   void nodeWithoutNccl(@TempDir Path libraries) throws Exception {
-    assertThat(openWith(libraries, "libcuda.so.1", "libcudart.so.13"))
+    assertThat(openWith(libraries, Map.of(), "libcuda.so.1", "libcudart.so.13"))
         .startsWith(NO_NCCL + "NCCL cannot be loaded: ")
         .endsWith("libnccl.so.2: cannot open shared object file: No such file or directory" + NCCL);
+  }
+
+  @Test
+  void somethingElseUnderTheNameOfNccl(@TempDir Path libraries) throws Exception {
+    Files.writeString(libraries.resolve("libnccl.so.2"), "no library");
+    Map<String, String> path = Map.of("LD_LIBRARY_PATH", libraries.toString());
+    assertThat(openWith(libraries, path, "libcuda.so.1", "libcudart.so.13"))
+        .startsWith(NO_NCCL + "NCCL cannot be loaded: ")
+        .endsWith(
+            "libnccl.so.2: file too short -> that file is not NCCL: take its folder off LD_LIBRARY_PATH, or install libnccl2 anew");
   }
 
   /**
    * With these stand-ins alone, and our kernels. JavaCPP keeps links to libraries that it has found
    * before, so it gets a cache of its own.
    */
-  private static String openWith(Path libraries, String... standIns) throws Exception {
+  private static String openWith(Path libraries, Map<String, String> variables, String... standIns)
+      throws Exception {
     for (String missing : List.of("libcuda.so.1", "libnccl.so.2")) {
       Assumptions.assumeTrue(
           Arrays.asList(standIns).contains(missing) || !isInstalled(missing),
@@ -142,8 +154,10 @@ class UnusableNodeTest {
     }
     Files.createSymbolicLink(
         libraries.resolve("libsyncbn_cuda.so"), node.resolve("libsyncbn_cuda.so"));
+    Map<String, String> environment = new HashMap<>(variables);
+    environment.put("LD_PRELOAD", String.join(":", preloaded));
     return open(
-        Map.of("LD_PRELOAD", String.join(":", preloaded)),
+        environment,
         List.of("-Dorg.bytedeco.javacpp.cachedir=" + libraries.resolve("cache")),
         libraries,
         "0",
