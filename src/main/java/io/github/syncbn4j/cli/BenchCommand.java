@@ -108,7 +108,9 @@ final class BenchCommand implements Callable<Integer> {
     } catch (IllegalArgumentException e) {
       throw usage(e.getMessage());
     }
-    BenchJob.prepareProcess();
+    if (device == Kind.cpu) {
+      BenchJob.prepareProcess();
+    }
     return job.run() ? 0 : 1;
   }
 

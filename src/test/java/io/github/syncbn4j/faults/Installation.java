@@ -111,7 +111,7 @@ public final class Installation {
   }
 
   /** A program's exit status and what it printed. */
-  public record Run(int status, List<String> lines) {}
+  public record Run(int status, List<String> lines, List<String> errors) {}
 
   public Run run(Class<?> program, String... arguments) throws IOException, InterruptedException {
     Path jar = folder.resolve("natives.jar");
@@ -131,10 +131,11 @@ public final class Installation {
     command.addAll(List.of(arguments));
     ProcessBuilder builder = new ProcessBuilder(command);
     builder.environment().putAll(environment);
-    Process process = builder.redirectError(ProcessBuilder.Redirect.DISCARD).start();
+    Path errors = folder.resolve("errors");
+    Process process = builder.redirectError(errors.toFile()).start();
     String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
     assertThat(process.waitFor(60, TimeUnit.SECONDS)).as("the process ends").isTrue();
-    return new Run(process.exitValue(), said.lines().toList());
+    return new Run(process.exitValue(), said.lines().toList(), Files.readAllLines(errors));
   }
 
   /** What {@link OpenGroup} says of a device. */

@@ -86,6 +86,16 @@ class MissingPartTest {
   }
 
   @Test
+  void copiesOfTheBenchmark_areInNoJar() throws Exception {
+    Installation.Run run = installation.with(CPU, CPU_BINDING).run(Syncbn.class, "bench");
+    assertThat(run.errors())
+        .containsExactly(
+            "syncbn: UnsatisfiedLinkError: no libsyncbn_bench.so on the class path: it is in no jar,"
+                + " scripts/syncbn bench builds it");
+    assertThat(run.status()).isEqualTo(1);
+  }
+
+  @Test
   void noGpuKernelsInTheJar() throws Exception {
     assertThat(installation.with(CPU, CPU_BINDING, CUDA_BINDING).open("0"))
         .startsWith(NO_GPU + "the GPU kernels cannot be loaded: ")

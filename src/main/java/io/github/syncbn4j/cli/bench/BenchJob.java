@@ -114,7 +114,9 @@ public class BenchJob {
 
   /**
    * Lets this process keep the memory that it frees, so that a peer that allocates its outputs does
-   * not pay for fresh pages each time. Before libtorch is loaded.
+   * not pay for fresh pages each time. On the CPU, and before libtorch is loaded.
+   *
+   * @throws UnsatisfiedLinkError if what {@link NativeCopy} needs was not built
    */
   public static void prepareProcess() {
     NativeCopy.keepFreedMemory();

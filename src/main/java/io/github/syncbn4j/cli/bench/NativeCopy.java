@@ -25,7 +25,8 @@ final class NativeCopy implements AutoCloseable {
       File library =
           Loader.cacheResource(Device.class, Loader.getPlatform() + "/libsyncbn_bench.so");
       if (library == null) {
-        throw new UnsatisfiedLinkError("no libsyncbn_bench.so for " + Loader.getPlatform());
+        throw new UnsatisfiedLinkError(
+            "no libsyncbn_bench.so on the class path: it is in no jar, scripts/syncbn bench builds it");
       }
       System.load(library.getAbsolutePath());
     } catch (IOException e) {
