@@ -40,7 +40,8 @@ class PortKeras {
    */
   public static void main(String... args) throws IOException {
     if (args.length != 2) {
-      throw new IllegalArgumentException("needs STATE and RECORDING, see README.md");
+      System.err.println("usage: PortKeras.java STATE RECORDING, see README.md");
+      System.exit(2);
     }
     Path state = Path.of(args[0]);
     Map<String, StoredTensor> keras = Safetensors.read(KERAS).tensors();
