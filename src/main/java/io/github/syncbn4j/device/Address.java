@@ -8,9 +8,4 @@ public final class Address extends Pointer {
     super((Pointer) null);
     this.address = address;
   }
-
-  /** The address {@code bytes} further on. */
-  public static Address of(long address, long bytes) {
-    return new Address(address + bytes);
-  }
 }

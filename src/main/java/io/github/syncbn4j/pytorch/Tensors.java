@@ -44,16 +44,6 @@ final class Tensors {
     };
   }
 
-  static ScalarType scalarType(DType dtype) {
-    return switch (dtype) {
-      case FLOAT32 -> ScalarType.Float;
-      case FLOAT64 -> ScalarType.Double;
-      case FLOAT16 -> ScalarType.Half;
-      case BFLOAT16 -> ScalarType.BFloat16;
-      case BOOL -> ScalarType.Bool;
-    };
-  }
-
   static TensorOptions options(String device, ScalarType type) {
     try (TensorOptions options = new TensorOptions(type);
         Device named = new Device(device);

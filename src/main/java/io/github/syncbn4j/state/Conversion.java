@@ -18,7 +18,6 @@ import java.util.OptionalLong;
  * @param metadata text by name: momentum and epsilon, where the file had them, in the other
  *     framework's sense
  * @param norms prefixes of the batch normalizations
- * @param others how many tensors belong to none
  * @param added names of tensors that the other framework wants and the file lacks: a gamma of ones,
  *     a beta of zeros. A count of 0 is added unsaid.
  * @param ofOtherKind prefixes of those whose running variances were not of the kind that the other
@@ -28,7 +27,6 @@ public record Conversion(
     Map<String, StoredTensor> tensors,
     Map<String, String> metadata,
     List<String> norms,
-    int others,
     List<String> added,
     List<String> ofOtherKind) {
 
@@ -53,7 +51,6 @@ public record Conversion(
             new LinkedHashMap<>(found.others()),
             new LinkedHashMap<>(found.metadata()),
             List.copyOf(found.norms().keySet()),
-            found.others().size(),
             new ArrayList<>(),
             new ArrayList<>());
     made.metadata.remove(Safetensors.FORMAT);
