@@ -7,7 +7,6 @@ import io.github.syncbn4j.device.Cleanup;
 import io.github.syncbn4j.device.Control;
 import io.github.syncbn4j.device.Device;
 import io.github.syncbn4j.device.DeviceException;
-import io.github.syncbn4j.device.DeviceMemoryException;
 import io.github.syncbn4j.device.natives.CudaKernels;
 import io.github.syncbn4j.device.natives.syncbn_backward_input_args;
 import io.github.syncbn4j.device.natives.syncbn_backward_reduce_args;
@@ -17,11 +16,8 @@ import io.github.syncbn4j.device.natives.syncbn_normalize_args;
 import io.github.syncbn4j.device.natives.syncbn_stats_args;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Queue;
-import java.util.concurrent.ConcurrentLinkedQueue;
 import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
-import org.bytedeco.cuda.cudart.cudaPointerAttributes;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
@@ -34,6 +30,7 @@ final class CudaDevice implements Device {
   private final int ordinal;
   private final String id;
   private final CurrentDevice current;
+  private final CudaMemory memory;
 
   // Null, or none, until the constructor comes to them.
   private CUstream_st own;
@@ -44,17 +41,13 @@ final class CudaDevice implements Device {
   /** Where everything is enqueued. */
   private CUstream_st stream;
 
-  private final cudaPointerAttributes attributes = new cudaPointerAttributes().retainReference();
-
-  /** Memory of calls that failed later: freeing waits for the device, and that for its peers. */
-  private final Queue<Long> unclaimed = new ConcurrentLinkedQueue<>();
-
   private boolean closed;
 
   CudaDevice(int ordinal) {
     this.ordinal = ordinal;
     this.id = "gpu:" + ordinal;
     this.current = new CurrentDevice(id, ordinal);
+    this.memory = new CudaMemory(id, ordinal, current);
     try {
       int previous = enter();
       try {
@@ -173,34 +166,8 @@ final class CudaDevice implements Device {
   }
 
   @Override
-  public synchronized void requireReachable(long address) {
-    int previous = enter();
-    try {
-      check(
-          cudart.cudaPointerGetAttributes(attributes, new Address(address)),
-          "cudaPointerGetAttributes");
-    } finally {
-      leave(previous);
-    }
-    int type = attributes.type();
-    if (type == cudart.cudaMemoryTypeManaged) {
-      return;
-    }
-    if (type != cudart.cudaMemoryTypeDevice) {
-      throw new IllegalArgumentException(
-          "address 0x%x is not memory of %s: cudaPointerGetAttributes says %s"
-              .formatted(
-                  address,
-                  id,
-                  type == cudart.cudaMemoryTypeHost
-                      ? "cudaMemoryTypeHost"
-                      : "cudaMemoryTypeUnregistered"));
-    }
-    if (attributes.device() != ordinal) {
-      throw new IllegalArgumentException(
-          "address 0x%x is not memory of %s: cudaPointerGetAttributes says gpu:%d"
-              .formatted(address, id, attributes.device()));
-    }
+  public void requireReachable(long address) {
+    memory.requireReachable(address);
   }
 
   @Override
@@ -213,32 +180,12 @@ final class CudaDevice implements Device {
           "%s cannot allocate %d bytes while its stream is captured into a graph: take such a step before"
               .formatted(id, bytes));
     }
-    Pointer memory = new Address(0);
-    try {
-      int previous = enter();
-      try {
-        int error = cudart.cudaMalloc(memory, bytes);
-        String call = "cudaMalloc of " + bytes + " bytes";
-        if (error == cudart.cudaErrorMemoryAllocation) {
-          cudart.cudaGetLastError();
-          throw new DeviceMemoryException(id, call, error, CudaRuntime.describe(error));
-        }
-        check(error, call);
-      } finally {
-        leave(previous);
-      }
-    } catch (DeviceException e) {
-      unclaimed.add(memory.address());
-      throw e;
-    }
-    return memory.address();
+    return memory.allocate(bytes);
   }
 
   @Override
   public void free(long address) {
-    if (address != 0) {
-      current.release(List.of(() -> check(cudart.cudaFree(new Address(address)), "cudaFree")));
-    }
+    memory.free(address);
   }
 
   @Override
@@ -364,7 +311,7 @@ final class CudaDevice implements Device {
     }
     closed = true;
     List<Runnable> releases = new ArrayList<>();
-    unclaimed.forEach(memory -> releases.add(() -> free(memory)));
+    releases.add(memory::close);
     if (switched != null) {
       releases.add(() -> check(cudart.cudaEventDestroy(switched), "cudaEventDestroy"));
     }
