@@ -306,7 +306,7 @@ public final class ReplicaGroup implements AutoCloseable {
             size(), replicas.stream().map(Replica::toString).collect(Collectors.joining(", ")));
   }
 
-  // ------------------------------------------------------------------------ for replicas and layers
+  // ------------------------------------------------------------ for replicas and layers
 
   /**
    * Numbers layers in the order in which they are built, which is the same in every process of a
