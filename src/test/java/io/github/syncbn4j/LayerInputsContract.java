@@ -128,6 +128,27 @@ abstract class LayerInputsContract extends SixChannels {
     }
   }
 
+  @Test
+  void inferenceWithResidual_addsIt_forAllReplicasAndForOne() {
+    try (ReplicaGroup group = group(2);
+        Job job = new Job(group, layerOf(group).build(), 3, 0.5, 9, 5)) {
+      job.layer.infer(job.xTensors, job.y);
+      List<float[]> expected = job.y.stream().map(DeviceTensor::copyToHost).toList();
+      job.layer.infer(job.xTensors, job.y, job.dyTensors);
+      for (Replica replica : group.replicas()) {
+        int rank = replica.rank();
+        DeviceTensor residual = job.dyTensors.get(rank);
+        float[] y = expected.get(rank);
+        for (int i = 0; i < y.length; i++) {
+          y[i] += job.dy.get(rank)[i];
+        }
+        assertNear("y", job.y.get(rank), y);
+        job.layer.infer(replica, job.xTensors.get(rank), job.dx.get(rank), residual);
+        assertThat(job.dx.get(rank).copyToHost()).isEqualTo(job.y.get(rank).copyToHost());
+      }
+    }
+  }
+
   private static void assertNear(String what, DeviceTensor got, float[] want) {
     float[] values = got.copyToHost();
     assertThat(values).as(what).hasSize(want.length);
