@@ -14,7 +14,6 @@ class WrongUsageTest {
       value = {
         "scripts/syncbn run              | syncbn: run needs a .java file: none is named",
         "scripts/syncbn run README.md    | syncbn: run needs a .java file: README.md",
-        "scripts/syncbn run Absent.java  | syncbn: no such file: Absent.java",
         "scripts/gpu-bundle              | gpu-bundle: no DIR is named",
         "scripts/gpu-bundle pom.xml      | gpu-bundle: pom.xml is not a directory",
         "scripts/gpu-bundle docs         | gpu-bundle: docs is not empty",
