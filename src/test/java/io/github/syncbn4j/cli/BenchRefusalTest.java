@@ -2,6 +2,8 @@ package io.github.syncbn4j.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -38,5 +40,13 @@ class BenchRefusalTest {
         .hasLineCount(1);
     assertThat(run.out()).isEmpty();
     assertThat(run.status()).isEqualTo(1);
+  }
+
+  @Test
+  void resultsOfBefore_stayWhereNothingIsMeasured(@TempDir Path folder) throws IOException {
+    Path file = Files.writeString(folder.resolve("out.json"), "before");
+    CommandRun run = CommandRun.of("bench", "--json", file.toString(), "--plot", file.toString());
+    assertThat(run.err()).startsWith("syncbn: %s: is there already".formatted(file));
+    assertThat(file).hasContent("before");
   }
 }

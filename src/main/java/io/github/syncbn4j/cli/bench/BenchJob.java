@@ -6,6 +6,7 @@ import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -156,10 +157,12 @@ public class BenchJob {
         .anyMatch(found -> !found.ways().isEmpty() && found.fastest() == null);
   }
 
-  /** Now, not when everything has been measured. */
+  /**
+   * Now, not when everything has been measured; results of before stay until there are new ones.
+   */
   private void requireWritable() throws IOException {
     if (options.json() != null) {
-      Files.writeString(options.json(), JsonReport.text(List.of()));
+      Files.writeString(options.json(), "", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
     }
     if (options.plots() != null) {
       Files.createDirectories(options.plots());
