@@ -18,17 +18,25 @@ final class NvidiaHardware {
    * @param devices {@code /sys/bus/pci/devices}
    */
   static boolean isIn(Path devices) throws IOException {
-    if (!Files.isDirectory(devices)) {
+    if (!Files.isReadable(devices)) {
       return false;
     }
     try (DirectoryStream<Path> all = Files.newDirectoryStream(devices)) {
       for (Path device : all) {
-        if (Files.readString(device.resolve("vendor")).strip().equals(NVIDIA)
-            && Files.readString(device.resolve("class")).startsWith(DISPLAY)) {
+        if (text(device, "vendor").equals(NVIDIA) && text(device, "class").startsWith(DISPLAY)) {
           return true;
         }
       }
     }
     return false;
+  }
+
+  /** Empty where it is not shown, as in some containers, or the device has gone. */
+  private static String text(Path device, String file) {
+    try {
+      return Files.readString(device.resolve(file)).strip();
+    } catch (IOException e) {
+      return "";
+    }
   }
 }

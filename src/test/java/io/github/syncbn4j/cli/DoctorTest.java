@@ -65,6 +65,7 @@ class DoctorTest {
   void hardware_isSeenWithoutDriver(@TempDir Path devices) throws IOException {
     assertThat(NvidiaHardware.isIn(devices)).isFalse();
     assertThat(NvidiaHardware.isIn(devices.resolve("no such folder"))).isFalse();
+    Files.createDirectory(devices.resolve("0000:00:00.0")); // which says nothing
     pci(devices.resolve("0000:00:01.0"), "0x8086", "0x030000");
     pci(devices.resolve("0000:00:02.0"), "0x10de", "0x068000");
     assertThat(NvidiaHardware.isIn(devices)).as("a bridge of NVIDIA's").isFalse();
