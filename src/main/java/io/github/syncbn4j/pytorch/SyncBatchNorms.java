@@ -41,10 +41,7 @@ public final class SyncBatchNorms {
       throw new IllegalArgumentException(
           "%d networks for %d replicas".formatted(replicas.size(), group.replicas().size()));
     }
-    if (replicas.stream().map(Module::address).distinct().count() < replicas.size()) {
-      throw new IllegalArgumentException(
-          "a network is listed twice: every replica needs a copy of its own");
-    }
+    requireDistinct(replicas);
     List<Network<M>> networks = replicas.stream().map(Network::new).toList();
     for (Network<M> network : networks) {
       network.requireConvertible();
@@ -78,12 +75,16 @@ public final class SyncBatchNorms {
    * @throws IllegalArgumentException if a field cannot hold an ordinary batch norm
    */
   public static <M extends Module> List<M> revert(List<M> replicas) {
+    requireDistinct(replicas);
+    List<Network<M>> networks = replicas.stream().map(Network::new).toList();
+    networks.forEach(Network::requireRevertible);
+    return networks.stream().map(Network::revert).toList();
+  }
+
+  private static void requireDistinct(List<? extends Module> replicas) {
     if (replicas.stream().map(Module::address).distinct().count() < replicas.size()) {
       throw new IllegalArgumentException(
           "a network is listed twice: every replica needs a copy of its own");
     }
-    List<Network<M>> networks = replicas.stream().map(Network::new).toList();
-    networks.forEach(Network::requireRevertible);
-    return networks.stream().map(Network::revert).toList();
   }
 }
