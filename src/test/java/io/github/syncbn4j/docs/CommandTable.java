@@ -24,10 +24,10 @@ final class CommandTable {
      * By CommandsTest, every time, to where it needs a bundle: its options and steps are accepted.
      */
     RUN_WITHOUT_BUNDLE,
-    /** The same, with the tests that take long. */
-    RUN_FULL_BUILT,
     /** By CommandsTest, with the tests that take long. */
     RUN_FULL,
+    /** The same, once the build has made the kernels' tests. */
+    RUN_FULL_BUILT,
     /** By CommandsTest, with the tests that take long, on simulated GPUs. */
     RUN_FULL_SIMULATED,
     /** By the test that is named. */
