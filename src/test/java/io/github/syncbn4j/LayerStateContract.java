@@ -19,6 +19,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -70,6 +71,7 @@ abstract class LayerStateContract implements Devices {
   }
 
   @Test
+  @Tag("several")
   void savedLayer_isLoadedByAnyNumberOfReplicas_bitForBit() throws IOException {
     Path file = folder.resolve("layer.safetensors");
     for (Consumer<SyncBatchNormalization.Builder> option :
@@ -99,6 +101,7 @@ abstract class LayerStateContract implements Devices {
   }
 
   @Test
+  @Tag("several")
   void layersOfAModel_areOneFile_underTheNamesOfAnyFramework() throws IOException {
     try (ReplicaGroup group = group(2)) {
       SyncBatchNormalization first = layerOf(group).build();
@@ -161,6 +164,7 @@ abstract class LayerStateContract implements Devices {
   }
 
   @Test
+  @Tag("several")
   void whatDoesNotFit_isListed_andChangesNothing() throws IOException {
     try (ReplicaGroup group = group(2)) {
       SyncBatchNormalization layer = layerOf(group).build();
@@ -202,6 +206,7 @@ abstract class LayerStateContract implements Devices {
 
   /** Other layers' tensors do not matter. */
   @Test
+  @Tag("several")
   void fileOfAWholeModel_isLoaded() throws IOException {
     try (ReplicaGroup group = group(2)) {
       SyncBatchNormalization layer = layerOf(group).build();
@@ -218,6 +223,7 @@ abstract class LayerStateContract implements Devices {
 
   /** Layers of the file that none is given for are refused, unless some are asked for. */
   @Test
+  @Tag("several")
   void someOfAModelsLayers_areLoaded_andStillHaveToFit() throws IOException {
     try (ReplicaGroup group = group(2)) {
       SyncBatchNormalization first = layerOf(group).build();
@@ -299,6 +305,7 @@ abstract class LayerStateContract implements Devices {
   // frameworks
 
   @Test
+  @Tag("several")
   void kerasModel_infersWhatKerasDid() throws IOException {
     try (ReplicaGroup group = group(2)) {
       Map<String, StoredTensor> expected = ConvertedFiles.expected("model");
@@ -326,6 +333,7 @@ abstract class LayerStateContract implements Devices {
   }
 
   @Test
+  @Tag("several")
   void pytorchModule_infersWhatPytorchDid() throws IOException {
     try (ReplicaGroup group = group(2)) {
       Map<String, StoredTensor> expected = ConvertedFiles.expected("module");

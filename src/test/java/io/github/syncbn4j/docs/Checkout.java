@@ -1,6 +1,7 @@
 package io.github.syncbn4j.docs;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.File;
 import java.io.IOException;
@@ -15,30 +16,54 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 
-/**
- * A folder that is a checkout of this project for whoever works in it, built as this build is: in
- * it commands run as in the documentation, and scripts/syncbn has nothing to build.
- */
+/** A folder that is a checkout of this project: in it commands run as in the documentation. */
 final class Checkout implements AutoCloseable {
   private static final Path PROJECT = Path.of("").toAbsolutePath();
+  private static final int GIT_SECONDS = 60;
   private static final List<String> LINKED =
       List.of("cmake", "docs", "native", "pom.xml", "src", "target/classes", "target/native");
 
   private final Path folder;
+  private final List<String> links;
 
-  Checkout(Path folder) throws IOException {
+  private Checkout(Path folder, List<String> links) throws IOException {
     this.folder = folder;
-    Path target = Files.createDirectories(folder.resolve("target"));
-    for (String name : LINKED) {
+    this.links = links;
+    Files.createDirectories(folder.resolve("target"));
+    for (String name : links) {
       Files.createSymbolicLink(folder.resolve(name), PROJECT.resolve(name));
     }
+  }
+
+  /** One that is built as this build is: scripts/syncbn has nothing to build in it. */
+  static Checkout built(Path folder) throws IOException {
+    Checkout checkout = new Checkout(folder, LINKED);
     // A copy, since the script takes the folder that it lies in for the checkout.
     Path scripts = Files.createDirectories(folder.resolve("scripts"));
     Files.copy(PROJECT.resolve("scripts/syncbn"), scripts.resolve("syncbn"));
     scripts.resolve("syncbn").toFile().setExecutable(true);
     // Whatever it was built from is older.
-    Path classpath = Files.writeString(target.resolve("syncbn.classpath"), dependencies());
+    Path classpath = Files.writeString(folder.resolve("target/syncbn.classpath"), dependencies());
     Files.setLastModifiedTime(classpath, FileTime.from(Instant.now().plus(Duration.ofDays(1))));
+    return checkout;
+  }
+
+  /** A repository of its own, with the files as they are now as its last commit; not built. */
+  static Checkout copied(Path folder) throws IOException, InterruptedException {
+    Checkout checkout = new Checkout(folder, List.of());
+    String git = "git --git-dir=copy/.git --work-tree=" + PROJECT;
+    checkout.run(
+        "git clone -q --no-checkout file://%s copy && %s add --all".formatted(PROJECT, git)
+            + " && %s -c user.name=test -c user.email=test commit -q --allow-empty -m now"
+                .formatted(git)
+            + " && mv copy/.git . && rmdir copy && git reset -q --hard",
+        0,
+        GIT_SECONDS);
+    return checkout;
+  }
+
+  Path resolve(String name) {
+    return folder.resolve(name);
   }
 
   /** The class path of the tests without this project's own classes. */
@@ -56,8 +81,8 @@ final class Checkout implements AutoCloseable {
    */
   List<String> run(String command, int gpus, int limitSeconds)
       throws IOException, InterruptedException {
-    Path out = Files.createTempFile(folder, "out", ".log");
-    Path err = Files.createTempFile(folder, "err", ".log");
+    Path out = Files.createTempFile(folder.resolve("target"), "out", ".log");
+    Path err = Files.createTempFile(folder.resolve("target"), "err", ".log");
     ProcessBuilder builder =
         new ProcessBuilder("bash", "-c", command)
             .directory(folder.toFile())
@@ -85,10 +110,18 @@ final class Checkout implements AutoCloseable {
     return Files.readAllLines(out);
   }
 
+  /** Leaves out the test where this machine has no such program. */
+  static void requireOnPath(String program) {
+    boolean found =
+        Arrays.stream(System.getenv("PATH").split(File.pathSeparator))
+            .anyMatch(folder -> Files.isExecutable(Path.of(folder, program)));
+    assumeTrue(found, "no " + program + " on the PATH");
+  }
+
   /** Removes the links, at which JUnit would wonder. */
   @Override
   public void close() throws IOException {
-    for (String name : LINKED) {
+    for (String name : links) {
       Files.delete(folder.resolve(name));
     }
   }

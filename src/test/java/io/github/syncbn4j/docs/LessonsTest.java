@@ -45,7 +45,7 @@ class LessonsTest {
     Matcher introduction = PRINTS.matcher(output.introduction());
     assertThat(introduction.matches()).as(output.introduction()).isTrue();
     List<String> printed = new ArrayList<>();
-    try (Checkout checkout = new Checkout(folder)) {
+    try (Checkout checkout = Checkout.built(folder)) {
       for (String command : commands(readme)) {
         printed.addAll(checkout.run(command, 0, LIMIT_SECONDS));
       }
