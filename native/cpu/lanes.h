@@ -19,10 +19,10 @@ constexpr int kTileColumns = 2048;
 constexpr int64_t kMaxSumPiece = 4096;
 // Runs at least this long are summed on their own: they fill the columns that they are dealt to.
 constexpr int kRunColumns = 16;
-// A run is summed in so many chains of groups of kRunColumns elements, which are then added up as a tree. Of shorter
-// runs than kLongRun so many rows are read at once, and each is a chain.
+// A run is summed in so many chains of groups of kRunColumns elements, which are then added up as a tree. Of short runs
+// so many rows are read at once, and each is a chain.
 constexpr int kChains = 4;
-constexpr int64_t kLongRun = 256;
+constexpr bool is_short(int64_t run) { return run < 256; }
 // Additions to a chain, or to a column's sum of rows in registers, before it is added to what is in memory.
 constexpr int kChain = 16;
 // Neighbouring runs in a tile: as many elements as are read in one stretch, and few enough channels that there are
@@ -30,12 +30,14 @@ constexpr int kChain = 16;
 constexpr int64_t kRunTileElements = 16384;
 constexpr int64_t kMaxRunTile = 64;
 
-// Rows summed in float32. At most kMaxAdditions follow one another within it, and a tree's two or three, which bounds
-// the relative error of a sum of squares by 2^-19; it is ten times smaller as a rule.
+// Rows summed in float32. At most kMaxAdditions follow one another within it, and a tree's two, which bounds the
+// relative error of a sum of squares by 2^-19; it is ten times smaller as a rule. Of a gradient's products, of which
+// half as many streams are added at once, they are twice as many.
 constexpr int64_t kMaxAdditions = 24;
 constexpr int64_t kBlockRows = 128;
-// More columns than stay in registers are read in so many streams at once, each through a part of the lane.
-constexpr int kStreams = 8;
+// More columns than stay in registers are read in so many streams at once, each through a part of the lane. Measured:
+// with eight, sums took 5 to 20 % longer.
+constexpr int kStreams = 4;
 constexpr int kNarrow = 128;
 
 // Float64 values per channel that a lane may leave in the workspace.
@@ -86,7 +88,7 @@ struct Lanes {
   int unit;       // rows that are read together: lanes are cut at multiples of it
   Tiles tiles;
   int64_t lanes;       // >= 1
-  int64_t block_rows;  // of a lane, in all streams together
+  int64_t block_rows;  // of a block that is read in one stream
 
   constexpr Lanes(int64_t outer, int64_t channels, int64_t inner)
       : layout(outer, channels, inner, kMaxSumPiece),
@@ -110,7 +112,7 @@ struct Lanes {
   constexpr int64_t columns(Range channels) const { return channels.size() * width() * super_row; }
 
  private:
-  static constexpr int rows_at_once(int64_t piece) { return piece < kLongRun ? kChains : 1; }
+  static constexpr int rows_at_once(int64_t piece) { return is_short(piece) ? kChains : 1; }
 
   constexpr int64_t min_lane_rows() const {
     return divide_up(divide_up(runs ? kMinLaneRunElements : kMinLaneChannelElements, layout.piece), unit) * unit;
@@ -119,7 +121,7 @@ struct Lanes {
   // As many as keep within kMaxAdditions: those in a chain, then one to the columns' sums for each stretch of a run, or
   // for each kChains rows.
   static constexpr int64_t run_rows(int64_t piece) {
-    if (piece < kLongRun) return (kMaxAdditions - divide_up(piece, kRunColumns)) * kChains;
+    if (is_short(piece)) return (kMaxAdditions - divide_up(piece, kRunColumns)) * kChains;
     const int64_t groups = divide_up(piece, kChains * kRunColumns);
     return larger((kMaxAdditions - smaller(groups, kChain)) / divide_up(groups, kChain), 1);
   }

@@ -19,7 +19,7 @@ void for_each_part(const Lanes &lanes, const Block &block, Range channels, const
     const int64_t gap = layout.channels * layout.inner;
     for (int64_t row = block.rows.begin; row < block.rows.end;) {
       const Range run = layout.run(row);
-      const int rows = run.size() < kLongRun && block.rows.end - row >= kChains ? kChains : 1;
+      const int rows = is_short(run.size()) && block.rows.end - row >= kChains ? kChains : 1;
       runs(layout.index(layout.outer_of(row), channels.begin, run.begin),
            Runs{layout.inner, gap, static_cast<int>(channels.size()), static_cast<int>(run.size()), rows});
       row += rows;
@@ -43,7 +43,7 @@ void for_each_block(const Lanes &lanes, Range rows, Range channels, const Each &
   if (!lanes.runs && lanes.columns(channels) > kNarrow) {
     const int64_t unit = lanes.super_row;
     const int64_t stream = rows.size() / (unit * kStreams) * unit;
-    const int64_t step = lanes.block_rows / kStreams;
+    const int64_t step = kMaxAdditions * unit;
     for (int64_t row = 0; row < stream; row += step) {
       each(Block{{begin + row, begin + smaller(row + step, stream)}, kStreams, stream});
     }

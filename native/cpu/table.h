@@ -45,7 +45,8 @@ struct Map {
 
   constexpr int64_t tasks() const { return layout.rows() == 0 ? 0 : tiles.count() * parts; }
   constexpr int64_t tile(int64_t task) const { return task / parts; }
-  constexpr Range rows(int64_t task) const { return part(layout.rows(), 1, parts, task % parts); }
+  // From the last ones on: what the first pass has read last may still be in the caches.
+  constexpr Range rows(int64_t task) const { return part(layout.rows(), 1, parts, parts - 1 - task % parts); }
   constexpr Range channels(int64_t task) const { return tiles[tile(task)]; }
 
  private:
@@ -99,7 +100,7 @@ void for_each_span(const Map &map, Range rows, Range channels, const Run &run) {
   const Walk walk = {table_period(entries), map.width < kTableOverlap ? 0 : layout.inner};
   const int64_t row = layout.channels * layout.inner;
   // Long runs need little of a table at a time, and a small one stays in the cache.
-  const bool large = layout.inner < kLongRun && entries >= kLargeTable;
+  const bool large = is_short(layout.inner) && entries >= kLargeTable;
   if (layout.pieces == 1 && large) {
     run(Span{layout.index(rows.begin, channels.begin, 0), row, rows.size(), channels.size() * layout.inner}, walk);
   } else if (layout.pieces == 1 && channels.size() == layout.channels) {

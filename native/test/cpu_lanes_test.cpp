@@ -163,7 +163,8 @@ TEST(lanes_cover_the_largest_tensors) {
                     [&](int64_t i) { return lanes.rows(i * lanes.tiles.count()); });
         check_cover("tiles", channels, lanes.tiles.count(), [&](int64_t i) { return lanes.channels(i); });
         const Map map(outer, channels, inner);
-        check_cover("rows of tasks", map.layout.rows(), map.parts, [&](int64_t i) { return map.rows(i); });
+        check_cover("rows of tasks", map.layout.rows(), map.parts,
+                    [&](int64_t i) { return map.rows(map.parts - 1 - i); });
         check_cover("tiles", channels, map.tiles.count(), [&](int64_t i) { return map.channels(i * map.parts); });
         CHECK(map.tasks() == map.parts * map.tiles.count(), "%lld tasks", static_cast<long long>(map.tasks()));
       }
