@@ -102,11 +102,6 @@ class LaunchersTest {
   void training_isOneJob() throws Exception {
     Checkout.requireOnPath("torchrun");
     try (Checkout checkout = Checkout.built(folder)) {
-      // JavaCPP's cache is filled by one process alone: docs/launch.md.
-      checkout.run(
-          "scripts/syncbn train --device gpu --norm sync --replicas 2 --epochs 1",
-          2,
-          LIMIT_SECONDS);
       for (String command : commands("training_isOneJob")) {
         assertThat(checkout.run(command, 2, LIMIT_SECONDS))
             .filteredOn(line -> line.startsWith("test accuracy: sync "))
