@@ -43,9 +43,7 @@ class LibtorchLoaderTest {
       List<Process> processes = new ArrayList<>();
       for (int i = 0; i < PROCESSES; i++) {
         ProcessBuilder builder = new ProcessBuilder(RankProcess.command(Main.class, List.of()));
-        builder
-            .environment()
-            .put("JAVA_TOOL_OPTIONS", "-Dorg.bytedeco.javacpp.cachedir=" + cache);
+        builder.environment().put("JAVA_TOOL_OPTIONS", "-Dorg.bytedeco.javacpp.cachedir=" + cache);
         builder.redirectErrorStream(true).redirectOutput(folder.resolve(i + ".log").toFile());
         processes.add(builder.directory(folder.toFile()).start());
         Thread.sleep(100); // so that one unpacks while the next starts
