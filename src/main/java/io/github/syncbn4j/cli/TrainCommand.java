@@ -4,7 +4,6 @@ import io.github.syncbn4j.cli.train.TrainJob;
 import io.github.syncbn4j.device.DeviceUnavailableException;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
 import io.github.syncbn4j.job.JobEnvironment;
-import io.github.syncbn4j.pytorch.LibtorchLoader;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Map;
@@ -146,7 +145,6 @@ final class TrainCommand implements Callable<Integer> {
     JobEnvironment job = job();
     if (job != null) {
       requireJobOptions(job);
-      LibtorchLoader.load();
       replicas = job.worldSize();
     }
     requireRange("--replicas", replicas, MOST_REPLICAS);

@@ -6,6 +6,7 @@ import io.github.syncbn4j.cli.train.TrainingRun.Curves;
 import io.github.syncbn4j.cli.train.TrainingRun.Plan;
 import io.github.syncbn4j.cli.train.TrainingRun.Saving;
 import io.github.syncbn4j.job.JobEnvironment;
+import io.github.syncbn4j.pytorch.LibtorchLoader;
 import io.github.syncbn4j.state.AtomicFile;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -74,7 +75,7 @@ public final class TrainJob {
   private final Map<String, Checkpoint> saved = new LinkedHashMap<>();
 
   /**
-   * Reads the data, and what is to be resumed.
+   * Reads the data, and what is to be resumed. One of several processes loads libtorch first.
    *
    * @throws IOException if that is no such data, or no checkpoint
    * @throws IllegalArgumentException for options that do not fit each other, the data or the
@@ -82,6 +83,9 @@ public final class TrainJob {
    */
   public TrainJob(Options options) throws IOException {
     this.options = options;
+    if (options.job() != null) {
+      LibtorchLoader.load();
+    }
     this.digits = options.data() == null ? Digits.builtIn() : Digits.read(options.data());
     this.shards = new Shards(digits, options.replicas(), options.batch(), options.seed());
     if (shards.stepsPerEpoch() == 0) {
