@@ -129,6 +129,7 @@ abstract class LayerInputsContract extends SixChannels {
   }
 
   @Test
+  @Tag("several")
   void inferenceWithResidual_addsIt_forAllReplicasAndForOne() {
     try (ReplicaGroup group = group(2);
         Job job = new Job(group, layerOf(group).build(), 3, 0.5, 9, 5)) {
