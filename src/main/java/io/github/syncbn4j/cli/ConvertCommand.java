@@ -13,8 +13,10 @@ import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.OptionalLong;
 import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Model.CommandSpec;
@@ -31,7 +33,8 @@ import picocli.CommandLine.TypeConversionException;
       "Renames the batch normalizations in a model's file to what another framework calls them, bit"
           + " for bit: weight, bias, running_mean, running_var (pytorch), gamma, beta, moving_mean,"
           + " moving_variance (keras, syncbn4j), runningMean, runningVar (djl). Momentum and"
-          + " epsilon, where the file has them, become texts in the other's sense.",
+          + " epsilon, where the file has them, become texts in the other's sense, and are printed:"
+          + " whoever loads the file has to build the layers with them.",
       "",
       "All other tensors are copied as they are, under their names. What safetensors cannot hold is"
           + " left out and listed."
@@ -148,9 +151,14 @@ final class ConvertCommand implements Callable<Integer> {
     list(
         stdout,
         "",
-        made.norms().stream().map(prefix -> prefix.isEmpty() ? "(no prefix)" : prefix).toList());
+        made.norms().entrySet().stream()
+            .map(norm -> described(norm.getKey(), norm.getValue()))
+            .toList());
     list(stdout, "added, as %s always has it: ".formatted(to), made.added());
     list(stdout, "left out: ", file.leftOut());
+    if (made.norms().values().stream().anyMatch(options -> !options.isEmpty())) {
+      stdout.println("build the layers with these options: loading does not set them");
+    }
     if (!made.ofOtherKind().isEmpty()) {
       stdout.println(
           elements == null
@@ -161,6 +169,13 @@ final class ConvertCommand implements Callable<Integer> {
       stdout.println("running variances as they were: they are of %s's kind".formatted(to));
     }
     stdout.flush();
+  }
+
+  private static String described(String prefix, Map<String, String> options) {
+    String name = prefix.isEmpty() ? "(no prefix)" : prefix;
+    return options.entrySet().stream()
+        .map(option -> option.getKey() + " " + Lines.shortened(option.getValue()))
+        .collect(Collectors.joining(", ", options.isEmpty() ? name : name + ": ", ""));
   }
 
   private static void list(PrintWriter stdout, String what, List<String> names) {

@@ -17,7 +17,8 @@ import java.util.OptionalLong;
  * @param tensors by name
  * @param metadata text by name: momentum and epsilon, where the file had them, in the other
  *     framework's sense
- * @param norms prefixes of the batch normalizations
+ * @param norms the batch normalizations by prefix: of each what the metadata say of momentum and
+ *     epsilon, by the other framework's words
  * @param added names of tensors that the other framework wants and the file lacks: a gamma of ones,
  *     a beta of zeros. A count of 0 is added unsaid.
  * @param ofOtherKind prefixes of those whose running variances were not of the kind that the other
@@ -26,7 +27,7 @@ import java.util.OptionalLong;
 public record Conversion(
     Map<String, StoredTensor> tensors,
     Map<String, String> metadata,
-    List<String> norms,
+    Map<String, Map<String, String>> norms,
     List<String> added,
     List<String> ofOtherKind) {
 
@@ -50,7 +51,7 @@ public record Conversion(
         new Conversion(
             new LinkedHashMap<>(found.others()),
             new LinkedHashMap<>(found.metadata()),
-            List.copyOf(found.norms().keySet()),
+            new LinkedHashMap<>(),
             new ArrayList<>(),
             new ArrayList<>());
     made.metadata.remove(Safetensors.FORMAT);
@@ -86,11 +87,14 @@ public record Conversion(
     for (Map.Entry<String, StoredTensor> variable : variables.entrySet()) {
       put(file, tensors, to.name(prefix, variable.getKey()), variable.getValue());
     }
+    Map<String, String> options = new LinkedHashMap<>();
+    norms.put(prefix, options);
     for (String option : List.of(Naming.MOMENTUM, Naming.EPSILON)) {
       String text = norm.options().get(option);
       if (text != null) {
         String converted = option.equals(Naming.MOMENTUM) ? to.momentum(text, from) : text;
         put(file, metadata, to.name(prefix, option), converted);
+        options.put(to.word(option), converted);
       }
     }
     if (to == Naming.SYNCBN4J && unbiased) {

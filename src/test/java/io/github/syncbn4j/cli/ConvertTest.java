@@ -47,8 +47,9 @@ class ConvertTest {
     assertThat(run.lines())
         .containsExactly(
             out + ": 2 batch norm(s) from pytorch to keras, 2 other tensor(s) as they were",
-            "  1",
+            "  1: momentum 0.8, epsilon 1e-05",
             "  2",
+            "build the layers with these options: loading does not set them",
             "running variances as they were (pytorch's are n / (n - 1) times keras's: --elements N converts them)");
     Path back = folder.resolve("back.safetensors");
     assertThat(convert(out, back, "--from", "keras", "--to", "pytorch").status()).isZero();
@@ -70,9 +71,10 @@ class ConvertTest {
     assertThat(run.lines())
         .containsExactly(
             out + ": 3 batch norm(s) from keras to syncbn4j, 0 other tensor(s) as they were",
-            "  first",
-            "  no_scale",
-            "  neither");
+            "  first: momentum 0.9, epsilon 1.0E-5",
+            "  no_scale: momentum 0.99, epsilon 0.001",
+            "  neither: momentum 0.99, epsilon 0.001",
+            "build the layers with these options: loading does not set them");
     assertThat(Safetensors.read(out).tensors()).containsKeys("first.gamma", "neither.moving_mean");
     assertThat(convert(ConvertedFiles.file("model.keras"), out, "--overwrite", "--to=djl").lines())
         .contains("  added, as djl always has it: no_scale_gamma");

@@ -65,7 +65,7 @@ class ConversionTest {
     for (Naming through : List.of(Naming.KERAS, Naming.DJL, Naming.SYNCBN4J)) {
       Safetensors module = Safetensors.read(file("module.safetensors"));
       Conversion there = ConvertedFiles.convert(file("module.safetensors"), through);
-      assertThat(there.norms()).containsExactly("1", "2");
+      assertThat(there.norms()).containsOnlyKeys("1", "2");
       Path between = folder.resolve(through + ".safetensors");
       Safetensors.write(between, there.tensors(), there.metadata());
       Conversion back = ConvertedFiles.convert(between, Naming.PYTORCH);
