@@ -91,8 +91,9 @@ final class Plots {
     }
     XYChart chart = chart(pass, cold, "time in copies of x");
     addByKind(chart, shown, Result::copies);
-    addLine(chart, "floor: its bytes", shown, pass.floor(), Charts.line(2f));
-    if (pass.floorOnChip() < pass.floor()) {
+    boolean again = pass.floorOnChip() < pass.floor();
+    addLine(chart, again ? "read twice" : "its bytes", shown, pass.floor(), Charts.line(2f));
+    if (again) {
       addLine(chart, "read once", shown, pass.floorOnChip(), Charts.dashes());
     }
     return chart;
