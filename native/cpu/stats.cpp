@@ -8,7 +8,7 @@
 //            d = x - shift, and the shift is the mean of the lane's first elements, then the lane's mean so far: so d
 //            is about sigma however large the mean is. Blocks and lanes are merged in order in float64 (Chan). With a
 //            mask the same, one element after the other and in float64. Deterministic: see lanes.h.
-// Tasks:     one lane in one tile of channels; memory is read once, in order but for the far rows of loops.inc.
+// Tasks:     one lane in one tile of channels; memory is read once, in order but for the far rows of sums.inc.
 // Traffic:   reads x once (the first elements of a lane twice) and mask once; writes 24 bytes per lane and channel, and
 //            rows.
 // Range:     |x - mean| below 1e18, float64 1e150; beyond, squares overflow and M2 becomes inf. Right for any shape,
