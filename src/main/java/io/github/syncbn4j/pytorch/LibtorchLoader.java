@@ -18,6 +18,9 @@ import org.bytedeco.pytorch.global.torch;
  * process that loads it while another still unpacks it may map a file that is not complete, and the
  * JVM ends with SIGBUS (JavaCPP 1.5.13). A job with a process a GPU therefore calls {@link #load}
  * before anything else of bytedeco PyTorch.
+ *
+ * <p>Each process takes its turn, about a second once libtorch is unpacked: with some hundred that
+ * share one cache the last ones wait for minutes.
  */
 public final class LibtorchLoader {
   /** Unpacking takes seconds; loading what is unpacked about one. */
