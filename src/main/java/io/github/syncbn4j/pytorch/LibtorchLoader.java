@@ -31,7 +31,7 @@ public final class LibtorchLoader {
   private LibtorchLoader() {}
 
   /**
-   * Returns when libtorch is loaded. Any thread; later calls cost about a millisecond.
+   * Returns when libtorch is loaded. Any thread. A later call takes its turn again.
    *
    * @throws IllegalStateException if another process has been loading for 5 minutes, or the thread
    *     is interrupted meanwhile
