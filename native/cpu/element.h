@@ -47,6 +47,27 @@ inline V with_one_nan(V value) {
   return value == value ? value : V{} + __builtin_nanf("");
 }
 
+// A sum that is to be rounded to float as the exact sum of a and b is: where it is not exact, the neighbour with an odd
+// last bit, from which rounding goes the right way.
+inline double odd_sum(double a, double b) {
+  const double sum = a + b;
+  const double part = sum - a;
+  const double error = (a - (sum - part)) + (b - part);  // exact; NaN where the sum is not finite
+  const uint64_t bits = bits_of<uint64_t>(sum);
+  if (bits % 2 != 0 || !(error > 0 || error < 0)) return sum;
+  return bits_of<double>((error > 0) == (sum > 0) ? bits + 1 : bits - 1);
+}
+
+// a * b + c: of floats rounded once, also without an instruction for it; of doubles, for which that would be slow, twice.
+inline float multiply_add(float a, float b, float c) {
+#if defined(__FMA__) || defined(__FP_FAST_FMAF)
+  return __builtin_fmaf(a, b, c);
+#else
+  return static_cast<float>(odd_sum(static_cast<double>(a) * static_cast<double>(b), static_cast<double>(c)));
+#endif
+}
+inline double multiply_add(double a, double b, double c) { return a * b + c; }
+
 // The conversions take one value or a vector of them: Float is float32, Bits uint32 of the same shape, of which a
 // 16-bit format takes the low half. They do what processors with such instructions do; to_ takes no NaN but that one.
 

@@ -13,12 +13,13 @@ bool limited_to(const char *name) {
 
 const Loops &choose() {
 #if defined(__x86_64__)
-  const bool baseline = limited_to(kBaselineLoops.name);
-  if (!baseline && !limited_to(kAvx2Loops.name) && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+  const bool avx2 = !limited_to(kBaselineLoops.name) && __builtin_cpu_supports("avx2") &&
+                    __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (avx2 && !limited_to(kAvx2Loops.name) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq")) {
     return kAvx512Loops;
   }
-  if (!baseline && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return kAvx2Loops;
+  if (avx2) return kAvx2Loops;
 #endif
   return kBaselineLoops;
 }

@@ -1,7 +1,7 @@
 // Which inner loops run on this processor? The same source compiled for several instruction sets, with equal bits.
 //
 // Every loop works on columns that do not depend on one another, in an order of additions that is fixed by its
-// arguments, and no multiplication is contracted with an addition: so the width of the vectors changes the speed alone.
+// arguments, and what is rounded once is spelled out: so the width of the vectors changes the speed alone.
 #ifndef SYNCBN_CPU_LOOPS_H
 #define SYNCBN_CPU_LOOPS_H
 

@@ -42,7 +42,7 @@ struct Affine {
     offset = static_cast<R>(d * gamma + beta - split.low_times(factor));
   }
 
-  R operator()(R x) const { return (x - shift) * scale + offset; }
+  R operator()(R x) const { return multiply_add(x - shift, scale, offset); }
 };
 
 // A parameter of a channel; `absent` where there is none.

@@ -265,7 +265,7 @@ void check_library(int32_t dtype) {
     args.moving_variance = reinterpret_cast<syncbn_address>(&one);
     CHECK(syncbn_cpu_normalize(&args) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
     for (size_t i = 0; i < x.size(); ++i) {
-      const T want = element<T>((value(x[i]) - zero) * gamma + zero);
+      const T want = element<T>(multiply_add(value(x[i]) - zero, gamma, zero));
       CHECK(y[i].bits == want.bits, "%04zx times %g is %04x, want %04x", i, static_cast<double>(gamma), y[i].bits,
             want.bits);
     }
