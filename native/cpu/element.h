@@ -58,7 +58,8 @@ inline double odd_sum(double a, double b) {
   return bits_of<double>((error > 0) == (sum > 0) ? bits + 1 : bits - 1);
 }
 
-// a * b + c: of floats rounded once, also without an instruction for it; of doubles, for which that would be slow, twice.
+// a * b + c: of floats rounded once, also without an instruction for it; of doubles, for which that would be slow,
+// twice.
 inline float multiply_add(float a, float b, float c) {
 #if defined(__FMA__) || defined(__FP_FAST_FMAF)
   return __builtin_fmaf(a, b, c);

@@ -33,7 +33,7 @@ constexpr int64_t kMaxRunTile = 64;
 // Rows summed in float32. At most kMaxAdditions follow one another within it, and a tree's two, which bounds the
 // relative error of a sum of squares by 2^-19; it is ten times smaller as a rule. Of a gradient's products, of which
 // half as many streams are added at once, they are twice as many.
-constexpr int64_t kMaxAdditions = 24;
+constexpr int64_t kMaxAdditions = 25;
 constexpr int64_t kBlockRows = 128;
 // More columns than stay in registers are read in so many streams at once, each through a part of the lane. Measured:
 // with eight, sums took 5 to 20 % longer.
@@ -43,7 +43,7 @@ constexpr int kNarrow = 128;
 // Float64 values per channel that a lane may leave in the workspace.
 constexpr int64_t kLaneValues = 4;
 
-constexpr int64_t kMaxLanes = 64;
+constexpr int64_t kMaxLanes = 32;
 // Fewer elements, of a channel or of a task, are not worth the merge of another lane.
 constexpr int64_t kMinLaneChannelElements = 192;
 // A channel's runs are read and folded channel by channel, which takes as long as some hundred elements.

@@ -100,6 +100,13 @@ struct Span {
 // Rows that share what is loaded of a table.
 constexpr int kSpanRows = 4;
 
+// What a block counts for in a lane.
+struct BlockWeights {
+  double mean;  // those of a Merge (merge.h)
+  double m2;
+  double each;  // 1 / the elements of a channel in the block
+};
+
 // offset: of the elements in the tensors.
 template <typename T>
 struct ElementLoops {
@@ -119,10 +126,12 @@ struct ElementLoops {
   // totals[c] += the sum of columns [c * width, (c + 1) * width).
   void (*fold)(const R *columns, int channels, int width, double *totals);
 
-  // Merges a block into the channels' mean and m2, with the weights of a Merge (merge.h). sums and squares: of x minus
-  // the mean as an R; each: 1 / the elements of a channel in the block.
-  void (*merge_block)(const double *sums, const double *squares, int channels, double mean_weight, double m2_weight,
-                      double each, double *mean, double *m2);
+  // Merges a block into the channels' mean and m2. sums and squares: of x minus the mean as an R, of the one column
+  // that a channel has, or folded.
+  void (*merge_columns)(const R *sums, const R *squares, int channels, const BlockWeights &weights, double *mean,
+                        double *m2);
+  void (*merge_block)(const double *sums, const double *squares, int channels, const BlockWeights &weights,
+                      double *mean, double *m2);
 
   // y = v + residual, or its positive part. y may be x or residual.
   void (*normalize)(const ForwardTensors<T> &tensors, const Span &span, const AffineTable<R> &table, const Walk &walk);

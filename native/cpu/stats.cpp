@@ -54,20 +54,27 @@ class Summer {
     const int64_t sample_rows = divide_up(kSample, layout.inner) * lanes_.super_row;
     const Block sample = {{rows.begin, smaller(rows.begin + sample_rows, rows.end)}, 1, 0};
     add(sample);
+    fold();
     for (int c = 0; c < count_; ++c) mean[c] += sum_[c] / elements(lanes_, sample);
   }
 
   // Merges a block's elements into mean and m2, those of `before` elements.
   void add_block(const Block &block, double before, double *mean, double *m2) {
     for (int c = 0; c < count_; ++c) shift_[c] = static_cast<Real<T>>(mean[c]);
-    add(block);
     const double added = elements(lanes_, block);
     const Merge merge(before, added);
-    loops_of<T>().merge_block(sum_, square_, count_, merge.mean_weight, merge.m2_weight, 1 / added, mean, m2);
+    const BlockWeights weights = {merge.mean_weight, merge.m2_weight, 1 / added};
+    add(block);
+    if (lanes_.columns(channels_) == count_) {
+      loops_of<T>().merge_columns(sums_, squares_, count_, weights, mean, m2);
+    } else {
+      fold();
+      loops_of<T>().merge_block(sum_, square_, count_, weights, mean, m2);
+    }
   }
 
  private:
-  // The sums of x - shift and of its square, of each channel.
+  // The sums of x - shift and of its square, of each column.
   void add(const Block &block) {
     spread_to_sums(lanes_, count_, shift_);
     const int64_t columns = lanes_.columns(channels_);
@@ -80,6 +87,10 @@ class Summer {
         [this](int64_t offset, const Rows &rows, int columns) {
           loops_of<T>().moments_of_columns(x_ + offset, rows, columns, shift_, sums_, squares_);
         });
+  }
+
+  // The same of each channel.
+  void fold() {
     for (int c = 0; c < count_; ++c) sum_[c] = square_[c] = 0;
     add_columns<T>(lanes_, count_, sums_, sum_);
     add_columns<T>(lanes_, count_, squares_, square_);

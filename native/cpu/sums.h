@@ -75,8 +75,6 @@ void add_columns(const Lanes &lanes, int channels, const Real<T> *columns, doubl
   for (int repeat = 0; repeat < lanes.super_row; ++repeat, columns += channels * width) {
     loops_of<T>().fold(columns, channels, width, totals);
   }
-  // Which of several NaNs a sum passes on depends on the instruction set: all become the same one.
-  for (int c = 0; c < channels; ++c) totals[c] = totals[c] == totals[c] ? totals[c] : __builtin_nan("");
 }
 
 }  // namespace syncbn::cpu
