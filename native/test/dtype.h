@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include <iterator>
 #include <vector>
 
 #include "syncbn.h"
@@ -11,6 +12,12 @@
 namespace test {
 
 constexpr int32_t kDtypes[] = {SYNCBN_FLOAT32, SYNCBN_FLOAT16, SYNCBN_BFLOAT16, SYNCBN_FLOAT64};
+
+// All in turn. Each round begins one later than the one before, so that no other loop keeps in step with it.
+constexpr int32_t dtype_of_turn(int turn) {
+  constexpr int kCount = std::size(kDtypes);
+  return kDtypes[(turn + turn / kCount) % kCount];
+}
 
 const char *name_of(int32_t dtype);
 int64_t bytes_of(int32_t dtype);

@@ -56,11 +56,12 @@ TEST(variance_is_right_at_large_offsets) {
 
 TEST(large_values) {
   constexpr double kScales[] = {2.5e17, 5e3, 2.5e17, 1e150};  // of each dtype; up to 4 times that, 3 deviations away
+  static_assert(std::size(kScales) == std::size(kDtypes));
   int turn = 0;
   for (const auto &[channels, inner] : kShapes) {
     for (int i = 0; i < 2; ++i) {
       Config config(channels, {{3, inner}, {outer_for(channels, inner) / 2, inner}});
-      config.layer.dtype = kDtypes[turn++ * 3 / 2 % 4];
+      config.layer.dtype = dtype_of_turn(turn++);
       config.scale = kScales[config.layer.dtype];
       check_step(config);
     }

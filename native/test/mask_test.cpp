@@ -42,7 +42,7 @@ TEST(masked_values_reach_nothing_else) {
   int turn = 0;
   for (const auto &[channels, inner] : kShapes) {
     for (const Masked masked : kMasks) {
-      const int32_t dtype = kDtypes[++turn * 5 / 4 % 4];
+      const int32_t dtype = dtype_of_turn(++turn);
       Config config = masked_config(channels, inner, masked, dtype);
       config.layer.relu = config.layer.relu_again = turn % 2 == 0;
       config.layer.renorm = turn % 3 == 0;

@@ -22,7 +22,7 @@ TEST(renorm_takes_several_steps) {
   for (const auto &[outer, channels, inner] : kShapes) {
     for (const auto &clip : kClips) {
       Config config(channels, {{outer / 3, inner}, {outer - outer / 3, inner}});
-      config.layer.dtype = kDtypes[++turn * 5 / 4 % 4];
+      config.layer.dtype = dtype_of_turn(++turn);
       config.layer.renorm = true;
       config.layer.r_min = clip[0];
       config.layer.r_max = clip[1];

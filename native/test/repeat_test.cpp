@@ -97,9 +97,9 @@ TEST(workspace_is_left_ready) {
   Buffer workspace("shared workspace", bytes);
   workspace.upload_bytes(Bytes(static_cast<size_t>(bytes)));
   for (int round = 0; round < 2; ++round) {
-    int32_t dtype = round;
+    int turn = round;
     for (const auto &[outer, channels, inner] : kShapes) {
-      dtype = (dtype + 1) % 4;
+      const int32_t dtype = dtype_of_turn(++turn);
       const Config config = config_of(dtype, outer, channels, inner, dtype % 2 == 0);
       const Context context("round %d, %s", round, config.text().c_str());
       check_same(run_alone(config, 0), run_alone(config, workspace.address()));

@@ -1,6 +1,7 @@
 // Whole steps over many shapes and dtypes; the other options are drawn, so that every shape meets several of them.
 #include "backend.h"
 #include "check.h"
+#include "dtype.h"
 #include "step.h"
 
 namespace test {
@@ -78,7 +79,7 @@ TEST(sweep) {
         const int64_t most = backend::kMaxElements * (random.chance(12) ? 6 : 1);
         int64_t outer = random.one_of(kOuters);
         while (outer > 1 && outer * channels * inner > most) outer = outer / 2 | 1;
-        const Config config = draw((number / 4 + turn) % 4, channels, outer, inner, random);
+        const Config config = draw(kDtypes[(number / 4 + turn) % std::size(kDtypes)], channels, outer, inner, random);
         const Context context("%s", config.text().c_str());
         Step step(config);
         step.forward();
