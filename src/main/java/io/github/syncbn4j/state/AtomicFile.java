@@ -39,7 +39,9 @@ public final class AtomicFile {
         content.writeTo(channel);
         channel.force(true);
       }
-      return Files.move(partial, file, StandardCopyOption.ATOMIC_MOVE);
+      Files.move(partial, file, StandardCopyOption.ATOMIC_MOVE);
+      forceFolderOf(file);
+      return file;
     } catch (NoSuchFileException e) {
       throw cannotWrite(file, "its folder does not exist", e);
     } catch (AccessDeniedException e) {
@@ -50,6 +52,17 @@ public final class AtomicFile {
       throw cannotWrite(file, e.getMessage(), e);
     } finally {
       Files.deleteIfExists(partial);
+    }
+  }
+
+  /** Until its folder is on the disk too, the loss of power may bring back the former file. */
+  private static void forceFolderOf(Path file) {
+    Path folder = file.toAbsolutePath().getParent();
+    try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
+      channel.force(true);
+    } catch (IOException e) {
+      // Refused by some systems, and for folders that may be written and not read: the file is
+      // there, whole, and only its name may still be lost.
     }
   }
 
