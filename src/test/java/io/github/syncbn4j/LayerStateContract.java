@@ -247,6 +247,34 @@ abstract class LayerStateContract implements Devices {
     }
   }
 
+  @Test
+  void namesOfAnotherFramework_areRecognized() throws IOException {
+    try (ReplicaGroup group = group(1)) {
+      Map<String, SyncBatchNormalization> layers = Map.of("bn", layerOf(group).build());
+      Path file = folder.resolve("model.safetensors");
+      Map<Naming, Naming> others =
+          Map.of(
+              Naming.KERAS, Naming.SYNCBN4J,
+              Naming.PYTORCH, Naming.KERAS,
+              Naming.DJL, Naming.PYTORCH,
+              Naming.SYNCBN4J, Naming.DJL);
+      for (Naming naming : Naming.values()) {
+        LayerState.save(file, layers, naming);
+        String hint = "; the file has the names of Naming." + naming.name();
+        assertThatThrownBy(() -> LayerState.load(file, layers, others.get(naming)))
+            .isInstanceOf(IOException.class)
+            .hasMessageStartingWith(file + ": missing: ")
+            .hasMessageEndingWith(hint);
+        assertThatThrownBy(() -> LayerState.loadSome(file, layers, others.get(naming)))
+            .hasMessageEndingWith(hint);
+        Map<String, SyncBatchNormalization> absent = Map.of("nb", layers.get("bn"));
+        assertThatThrownBy(() -> LayerState.loadSome(file, absent, naming))
+            .hasMessageStartingWith(file + ": missing: ")
+            .hasMessageNotContaining("Naming");
+      }
+    }
+  }
+
   /** PyTorch has both or none of them, DJL always both. */
   @Test
   void gammaThatChangesNothing_isLoadedIntoALayerWithout() throws IOException {

@@ -140,7 +140,20 @@ public record BatchNorms(
     list(problems, "", different);
     list(problems, "batch normalizations that no layer is given for (see loadSome): ", strangers);
     if (!problems.isEmpty()) {
-      throw new StateException(file, String.join("; ", problems));
+      throw new StateException(file, String.join("; ", problems) + whoseNames());
+    }
+  }
+
+  /** A hint, where nothing has these names and the file has those of another framework. */
+  private String whoseNames() {
+    if (!norms.isEmpty()) {
+      return "";
+    }
+    try {
+      Naming found = new ModelFile(file, others, metadata, List.of()).naming();
+      return found == naming ? "" : "; the file has the names of Naming." + found.name();
+    } catch (StateException e) { // of none, or of several
+      return "";
     }
   }
 
