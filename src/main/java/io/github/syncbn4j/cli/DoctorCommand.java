@@ -48,6 +48,9 @@ final class DoctorCommand implements Callable<Integer> {
   /** The mend of a trouble that has none. */
   private static final String UNKNOWN = " -> report it with all of this output";
 
+  /** How many GPUs the simulated node has: see native/sim/node.cpp. */
+  private static final String SIMULATED = "SYNCBN_SIM_DEVICES";
+
   private static final Path PCI = Path.of("/sys/bus/pci/devices");
 
   private static final List<String> VARIABLES =
@@ -115,6 +118,7 @@ final class DoctorCommand implements Callable<Integer> {
     if (needed != Needed.cpu && CudaRuntime.deviceCount() > 1) {
       troubles.addAll(Nccl.unavailabilityReasons());
     }
+    lookAtTheSimulatedNode();
     lookIntoTheCache();
     showSettings("variable", System.getenv(), VARIABLES);
     Map<String, String> properties =
@@ -133,6 +137,18 @@ final class DoctorCommand implements Callable<Integer> {
     report.line("troubles", troubles.isEmpty() ? "none" : String.valueOf(troubles.size()));
     out.flush();
     return troubles.isEmpty() ? 0 : 1;
+  }
+
+  /** It is asked for GPUs and has none, which it says on the standard error alone. */
+  private void lookAtTheSimulatedNode() {
+    String devices = System.getenv(SIMULATED);
+    if (needed != Needed.cpu
+        && devices != null
+        && !devices.matches("0*")
+        && CudaRuntime.unavailabilityReasons().stream()
+            .anyMatch(reason -> reason.contains("cudaErrorNoDevice"))) {
+      troubles.add("%s=%s simulates no GPU -> set it to 1 to 32".formatted(SIMULATED, devices));
+    }
   }
 
   private void lookIntoTheCache() {

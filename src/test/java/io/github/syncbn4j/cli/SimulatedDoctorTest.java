@@ -6,6 +6,7 @@ import io.github.syncbn4j.device.cuda.CudaRuntime;
 import io.github.syncbn4j.faults.Installation;
 import io.github.syncbn4j.faults.Stub;
 import io.github.syncbn4j.sim.SimNode;
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -58,11 +59,7 @@ class SimulatedDoctorTest {
   void gpusThatComputeWrongNumbers_areTroubleWithItsMend(@TempDir Path folder) throws Exception {
     String idle = Stub.idle("cuda", folder) + ":" + System.getenv("LD_PRELOAD");
     Installation.Run run =
-        new Installation(folder)
-            .with("libsyncbn_cpu.so", "libjnisyncbn_cpu.so", "libjnisyncbn_cuda.so")
-            .option("-Dorg.bytedeco.javacpp.pathsFirst=true")
-            .option("-Djava.library.path=" + System.getProperty("syncbn.sim.dir"))
-            .variable("SYNCBN_SIM_DEVICES", "2")
+        simulated(folder, "2")
             .variable("LD_PRELOAD", idle)
             .run(Syncbn.class, "doctor", "--device", "gpu", "--seconds", "0");
     String wrong = " computes wrong numbers: 1 steps, largest error .* -> use another GPU: .*";
@@ -72,6 +69,27 @@ class SimulatedDoctorTest {
         .anyMatch(line -> line.matches("trouble +gpu:1" + wrong))
         .anyMatch(line -> line.matches("trouble +auto\\(\\)" + wrong));
     assertThat(run.status()).isEqualTo(1);
+  }
+
+  @Test
+  void moreGpusThanTheNodeAllows_areTroubleWithItsMend(@TempDir Path folder) throws Exception {
+    Installation.Run run =
+        simulated(folder, "33").run(Syncbn.class, "doctor", "--device", "auto", "--seconds", "0");
+    assertThat(run.lines().stream().filter(line -> line.startsWith("trouble ")))
+        .hasSize(1)
+        .allMatch(
+            line ->
+                line.matches(
+                    "trouble +SYNCBN_SIM_DEVICES=33 simulates no GPU -> set it to 1 to 32"));
+    assertThat(run.status()).isEqualTo(1);
+  }
+
+  private static Installation simulated(Path folder, String devices) throws IOException {
+    return new Installation(folder)
+        .with("libsyncbn_cpu.so", "libjnisyncbn_cpu.so", "libjnisyncbn_cuda.so")
+        .option("-Dorg.bytedeco.javacpp.pathsFirst=true")
+        .option("-Djava.library.path=" + System.getProperty("syncbn.sim.dir"))
+        .variable("SYNCBN_SIM_DEVICES", devices);
   }
 
   private static CommandRun doctor() {
