@@ -7,6 +7,7 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.extension.ExtendWith;
 
 /** Where a contract is run: every contract is a class that is run on each of these. */
 public interface Devices {
@@ -30,9 +31,11 @@ public interface Devices {
 
   /** Simulated GPUs: the CUDA sources, under the real bindings of CUDA and NCCL. */
   @Tag("sim")
+  @ExtendWith(SeveralTag.class)
   interface Sim extends Devices {
     @Override
     default ReplicaGroup.Builder groupOf(int replicas) {
+      SeveralTag.require(replicas);
       return gpus(replicas);
     }
   }

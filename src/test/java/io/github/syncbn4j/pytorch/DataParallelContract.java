@@ -14,9 +14,11 @@ import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /** Networks of several replicas that exchange values and gradients; libtorch on the CPU. */
+@Tag("several")
 abstract class DataParallelContract extends ScopedTest implements Devices {
   private static final int REPLICAS = 3;
 
