@@ -5,12 +5,16 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.github.syncbn4j.cli.cuda.Cuda;
+import io.github.syncbn4j.device.Address;
 import io.github.syncbn4j.device.DeviceException;
 import io.github.syncbn4j.device.cuda.CudaRuntime;
 import io.github.syncbn4j.gpu.Figure;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import org.bytedeco.cuda.cudart.CUevent_st;
+import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.FloatPointer;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -89,16 +93,29 @@ abstract class GuestContract implements Devices {
   /** Keeps a stream busy for long, without any kernel. */
   private static final class Busy implements AutoCloseable {
     private static final int FILLS = 200;
-    private final Cuda.Memory memory = new Cuda.Memory(Math.min(1 << 30, Cuda.freeMemory() / 4));
+    private final Cuda.Memory memory =
+        new Cuda.Memory(Math.min(1 << 30, CurrentDevice.freeBytes() / 4));
+    private final CUevent_st over = new CUevent_st();
+
+    Busy() {
+      assertThat(cudart.cudaEventCreate(over)).isEqualTo(cudart.cudaSuccess);
+    }
 
     void on(Cuda.Stream stream) {
       for (int i = 0; i < FILLS; i++) {
         stream.fill(memory.address(), i, memory.bytes());
       }
+      CUstream_st handle = new CUstream_st(new Address(stream.address()));
+      assertThat(cudart.cudaEventRecord(over, handle)).isEqualTo(cudart.cudaSuccess);
+    }
+
+    boolean isStillOn() {
+      return cudart.cudaEventQuery(over) == cudart.cudaErrorNotReady;
     }
 
     @Override
     public void close() {
+      assertThat(cudart.cudaEventDestroy(over)).isEqualTo(cudart.cudaSuccess);
       memory.close();
     }
   }
@@ -135,23 +152,21 @@ abstract class GuestContract implements Devices {
   void steps_onlyEnqueue_andTakeNoMemory() {
     try (Job job = job(ROWS);
         Busy busy = new Busy();
-        Cuda.Stream stream = new Cuda.Stream();
-        Cuda.Event over = new Cuda.Event()) {
+        Cuda.Stream stream = new Cuda.Stream()) {
       Replica replica = job.group.replica(0);
       replica.useStream(stream.address());
       job.step();
       job.layer.infer(job.xTensors, job.y); // its kernel is loaded by its first use
-      long before = Cuda.usedMemory();
+      long before = CurrentDevice.usedBytes();
       busy.on(stream);
-      stream.record(over);
       long start = System.nanoTime();
       try (ForwardPass pass = job.layer.forward(job.xTensors, job.y, true)) {
         job.layer.backward(pass, job.dyTensors, job.dx);
       }
       job.layer.infer(job.xTensors, job.y);
       double microseconds = (System.nanoTime() - start) / 1e3;
-      assertThat(over.isReached()).as("a call waited for the device").isFalse();
-      assertThat(Cuda.usedMemory()).isEqualTo(before);
+      assertThat(busy.isStillOn()).as("no call waited for the device").isTrue();
+      assertThat(CurrentDevice.usedBytes()).isEqualTo(before);
       Figure.of("enqueue_behind_busy_stream").with("microseconds", microseconds).print();
       job.group.synchronize();
       replica.useOwnStream();
@@ -174,7 +189,7 @@ abstract class GuestContract implements Devices {
         job.layer.backward(pass, job.dyTensors.get(0), job.dx.get(0));
       }
       List<Integer> wanted = bits(List.of(job.y.get(0).copyToHost(), job.dx.get(0).copyToHost()));
-      long used = Cuda.usedMemory();
+      long used = CurrentDevice.usedBytes();
       List<DeviceTensor> wrapped = new ArrayList<>();
       for (int i = 0; i < 4; i++) {
         wrapped.add(
@@ -191,7 +206,7 @@ abstract class GuestContract implements Devices {
       assertThat(bits(List.of(wrapped.get(2).copyToHost(), wrapped.get(3).copyToHost())))
           .isEqualTo(wanted);
       wrapped.forEach(DeviceTensor::close);
-      assertThat(Cuda.usedMemory()).isEqualTo(used);
+      assertThat(CurrentDevice.usedBytes()).isEqualTo(used);
     }
   }
 
@@ -233,7 +248,7 @@ abstract class GuestContract implements Devices {
   void outOfMemory_isATypedException_andTheGroupGoesOn() {
     try (Job job = job(ROWS)) {
       Replica replica = job.group.replica(0);
-      long elements = Cuda.freeMemory() / 2;
+      long elements = CurrentDevice.freeBytes() / 2;
       assertThatThrownBy(() -> replica.allocate(DType.FLOAT32, elements))
           .isInstanceOf(DeviceException.class)
           .hasMessageContainingAll("gpu:0", elements * 4 + " bytes", "cudaErrorMemoryAllocation");
@@ -246,12 +261,12 @@ abstract class GuestContract implements Devices {
   void stepWithoutMemory_isATypedException_andTheGroupGoesOn() {
     try (Job job = job(ROWS)) {
       Replica replica = job.group.replica(0);
-      long rows = Cuda.freeMemory() / (CHANNELS * Float.BYTES) / 5;
+      long rows = CurrentDevice.freeBytes() / (CHANNELS * Float.BYTES) / 5;
       SyncBatchNormalization packing =
           SyncBatchNormalization.builder(job.group).axis(0, 2).build(4, -1, CHANNELS / 4);
       try (DeviceTensor x = replica.allocate(DType.FLOAT32, 4, rows, CHANNELS / 4);
           DeviceTensor y = replica.allocate(DType.FLOAT32, 4, rows, CHANNELS / 4)) {
-        long left = Cuda.freeMemory();
+        long left = CurrentDevice.freeBytes();
         try (Cuda.Memory rest = new Cuda.Memory(left - x.bytes() / 2)) {
           assertThat(rest.bytes()).isPositive();
           assertThatThrownBy(() -> packing.forward(replica, x, y, true))

@@ -2,7 +2,6 @@ package io.github.syncbn4j;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import io.github.syncbn4j.cli.cuda.Cuda;
 import io.github.syncbn4j.gpu.Figure;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -40,7 +39,7 @@ abstract class LongRunContract implements Devices {
       System.gc();
       Runtime runtime = Runtime.getRuntime();
       return new Memory(
-          Cuda.usedMemory(),
+          CurrentDevice.usedBytes(),
           residentNow(),
           Pointer.totalBytes(),
           runtime.totalMemory() - runtime.freeMemory());

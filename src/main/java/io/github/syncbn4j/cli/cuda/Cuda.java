@@ -7,7 +7,6 @@ import org.bytedeco.cuda.cudart.CUgraph_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.Pointer;
-import org.bytedeco.javacpp.SizeTPointer;
 
 /**
  * CUDA as a program has it that uses the library: devices, streams, memory, events and graphs of
@@ -34,25 +33,6 @@ public final class Cuda {
     int[] value = new int[1];
     check(cudart.cudaDeviceGetAttribute(value, attribute, device()), "cudaDeviceGetAttribute");
     return value[0];
-  }
-
-  /** Bytes of the current device that nobody has. */
-  public static long freeMemory() {
-    return memory()[0];
-  }
-
-  /** Bytes of the current device that anybody has. */
-  public static long usedMemory() {
-    long[] memory = memory();
-    return memory[1] - memory[0];
-  }
-
-  private static long[] memory() {
-    try (SizeTPointer free = new SizeTPointer(1);
-        SizeTPointer total = new SizeTPointer(1)) {
-      check(cudart.cudaMemGetInfo(free, total), "cudaMemGetInfo");
-      return new long[] {free.get(), total.get()};
-    }
   }
 
   /** From the host to the device; returns when that is done. */
@@ -197,16 +177,6 @@ public final class Cuda {
 
     public Event() {
       check(cudart.cudaEventCreate(handle), "cudaEventCreate");
-    }
-
-    /** Whether the stream has come to it. */
-    public boolean isReached() {
-      int status = cudart.cudaEventQuery(handle);
-      if (status == cudart.cudaErrorNotReady) {
-        return false;
-      }
-      check(status, "cudaEventQuery");
-      return true;
     }
 
     /** Milliseconds from this to a later one. */
