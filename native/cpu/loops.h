@@ -38,6 +38,7 @@ struct GradientTable {
 // may begin anywhere, the arrays go on for kTableOverlap entries after `period`, with those from their start.
 struct Walk {
   int period;     // entries
+  int first;      // entry, of a span's first element
   int64_t inner;  // 0: an entry for each element. Otherwise >= kTableOverlap: kTableOverlap equal entries for each
                   // `inner` elements. A vector that begins in one channel and ends in the next begins so many entries
                   // before the next one's as it has elements of the first.

@@ -55,9 +55,11 @@ struct Map {
   }
 };
 
-// The entries of some channels, repeated up to kMinPeriod.
+// The entries of some channels, repeated until whole vectors fill them, if that is possible, and up to kMinPeriod.
 constexpr int table_period(int entries) {
-  return entries >= kMinPeriod ? entries : (kMinPeriod + entries - 1) / entries * entries;
+  int period = entries;
+  while (period % kMaxVector != 0 && 2 * period <= kTableEntries) period *= 2;
+  return period >= kMinPeriod ? period : (kMinPeriod + period - 1) / period * period;
 }
 
 // Makes a table of one factor of each of a tile's channels, in place.
@@ -97,14 +99,17 @@ template <typename Run>
 void for_each_span(const Map &map, Range rows, Range channels, const Run &run) {
   const Layout &layout = map.layout;
   const int entries = static_cast<int>(channels.size()) * map.width;
-  const Walk walk = {table_period(entries), map.width < kTableOverlap ? 0 : layout.inner};
+  const int period = table_period(entries);
+  const Walk walk = {period, 0, map.width < kTableOverlap ? 0 : layout.inner};
   const int64_t row = layout.channels * layout.inner;
   // Long runs need little of a table at a time, and a small one stays in the cache.
   const bool large = is_short(layout.inner) && entries >= kLargeTable;
   if (layout.pieces == 1 && large) {
     run(Span{layout.index(rows.begin, channels.begin, 0), row, rows.size(), channels.size() * layout.inner}, walk);
   } else if (layout.pieces == 1 && channels.size() == layout.channels) {
-    run(Span{rows.begin * row, 0, 1, rows.size() * row}, walk);
+    // Elements at the begin of a vector find entries at the begin of a vector.
+    const int first = walk.inner == 0 ? static_cast<int>(rows.begin * row % period) : 0;
+    run(Span{rows.begin * row, 0, 1, rows.size() * row}, Walk{period, first, walk.inner});
   } else {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
       const Range inner = layout.run(i);

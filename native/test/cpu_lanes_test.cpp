@@ -106,7 +106,8 @@ void check_map(int64_t outer_of_all, int64_t channels_of_all, int64_t inner_of_a
       for (int64_t row = 0; row < span.rows; ++row) {
         for (int64_t i = 0; i < span.elements; ++i) {
           const int64_t index = span.begin + row * span.apart + i;
-          const int64_t entry = (walk.inner == 0 ? i : i / walk.inner * kTableOverlap) % walk.period % entries;
+          const int64_t entry =
+              (walk.first + (walk.inner == 0 ? i : i / walk.inner * kTableOverlap)) % walk.period % entries;
           const int64_t channel = index / layout.inner % layout.channels;
           CHECK(entry / map.width == channel - channels.begin, "element %lld of channel %lld takes entry %lld",
                 static_cast<long long>(index), static_cast<long long>(channel), static_cast<long long>(entry));
