@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""How long PyTorch's batch normalization takes on one GPU, for the shapes that ResNet-50 normalizes.
+"""How long PyTorch's batch normalization takes on GPUs, for the shapes that ResNet-50 normalizes.
 
 Prints a line of JSON for each shape, layout, dtype and pass of three rivals of syncbn4j:
   torch_syncbn      SyncBatchNorm. With one process its module falls back to plain batch normalization, so its autograd
                     function is called as the module would in a larger job: all its kernels run, and its collectives go
-                    through an NCCL process group of one rank.
-  torch_batch_norm  F.batch_norm, which synchronizes nothing.
+                    through an NCCL process group, of one rank or of as many as there are replicas.
+  torch_batch_norm  F.batch_norm, which synchronizes nothing; of one replica alone.
   torch_copy        Tensor.copy_ within the device.
+With --replicas N there are N processes with a GPU each, which share each batch: a time is that of the last of them, and a
+copy is of what each has, by all at once.
 Calls are timed by CUDA events, `--calls` of them a sample, over sets of tensors that together are larger than the L2
 cache (as src/test/java/.../gpu/KernelTimes.java does), and again as a CUDA graph with a call for each set, where PyTorch
 can capture it. A result is compared with float64; one that is wrong is printed to stderr instead of its time.
@@ -18,11 +20,13 @@ import math
 import os
 import statistics
 import sys
+import tempfile
 import time
 
 try:
     import torch
     import torch.distributed as dist
+    import torch.multiprocessing as processes
     import torch.nn.functional as F
     from torch.nn.modules._functions import SyncBatchNorm
 except ImportError as missing:
@@ -60,6 +64,38 @@ class Clock:
         return begin.elapsed_time(end) * 1e3 if self.cuda else (end - begin) * 1e6
 
 
+class Ranks:
+    """The processes that share each batch; this is one of them."""
+
+    def __init__(self, rank, size, device):
+        self.rank, self.size, self.device = rank, size, device
+
+    def share(self, images):
+        """How many of a batch's images are this rank's."""
+        return images * (self.rank + 1) // self.size - images * self.rank // self.size
+
+    def meet(self):
+        if self.size > 1:
+            dist.barrier()
+
+    def total(self, tensor):
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def most(self, values):
+        """Of each of the values the largest; infinite where one is not a number, which a maximum may pass over."""
+        if self.size == 1:
+            return values
+        largest = torch.tensor(values, dtype=torch.float64, device=self.device).nan_to_num(math.inf)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest.tolist()
+
+    def print(self, *text, **options):
+        if self.rank == 0:
+            print(*text, flush=True, **options)
+
+
 def spread(values):
     values = sorted(values)
 
@@ -72,10 +108,11 @@ def spread(values):
     return {"median_us": percentile(50), "p10_us": percentile(10), "p90_us": percentile(90), "samples": len(values)}
 
 
-def time_calls(clock, samples, calls, call):
+def time_calls(clock, ranks, samples, calls, call):
     times, host, turn = [], [], 0
     for sample in range(-WARM_UP, samples):
         clock.synchronize()
+        ranks.meet()
         start = time.perf_counter()
         begin = clock.event()
         for _ in range(calls):
@@ -87,10 +124,10 @@ def time_calls(clock, samples, calls, call):
         if sample >= 0:
             times.append(clock.microseconds(begin, end) / calls)
             host.append(enqueued * 1e6 / calls)
-    return {**spread(times), "host_us": statistics.median(host)}
+    return {**spread(ranks.most(times)), "host_us": statistics.median(ranks.most(host))}
 
 
-def time_graph(clock, samples, sets, call):
+def time_graph(clock, ranks, samples, sets, call):
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     # Not by torch.cuda.graph, which has a stream of its own: a backward runs where its forward ran.
@@ -100,6 +137,7 @@ def time_graph(clock, samples, sets, call):
             call(i)
     finally:
         graph.capture_end()
+    ranks.meet()
     for _ in range(WARM_UP):
         graph.replay()
     events = [clock.event()]
@@ -107,7 +145,8 @@ def time_graph(clock, samples, sets, call):
         graph.replay()
         events.append(clock.event())
     clock.synchronize()
-    return {**spread([clock.microseconds(a, b) / sets for a, b in zip(events, events[1:])]), "host_us": None}
+    times = [clock.microseconds(a, b) / sets for a, b in zip(events, events[1:])]
+    return {**spread(ranks.most(times)), "host_us": None}
 
 
 def error(got, want):
@@ -116,10 +155,10 @@ def error(got, want):
 
 
 class Case:
-    """Sets of tensors of one shape, layout and dtype, and what float64 says of the last of them."""
+    """Sets of tensors of one shape, layout and dtype, a rank's share, and what float64 says of the last of them."""
 
-    def __init__(self, shape, layout, dtype, sets, device):
-        self.sets = sets
+    def __init__(self, shape, layout, dtype, sets, device, ranks):
+        self.sets, self.ranks = sets, ranks
         self.copy_us = math.inf
         form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
 
@@ -147,12 +186,16 @@ class Case:
             return parameter.detach()[self.channels].double().view(1, -1, 1, 1)
 
         over = (0, 2, 3)
+        def mean(values):
+            return self.ranks.total(values.sum(over, keepdim=True)) / count
+
         x, dy = self.sampled(self.x[-1]), self.sampled(self.dy[-1])
-        sigma = (x.var(over, unbiased=False, keepdim=True) + EPSILON).sqrt()
-        xhat = (x - x.mean(over, keepdim=True)) / sigma
+        count = self.ranks.total(torch.tensor(x.numel() / x.shape[1], dtype=x.dtype, device=x.device))
+        centered = x - mean(x)
+        sigma = (mean(centered.square()) + EPSILON).sqrt()
+        xhat = centered / sigma
         self.want_y = xhat * of(self.weight) + of(self.bias)
-        self.want_dx = of(self.weight) / sigma * (
-            dy - dy.mean(over, keepdim=True) - xhat * (dy * xhat).mean(over, keepdim=True))
+        self.want_dx = of(self.weight) / sigma * (dy - mean(dy) - xhat * mean(dy * xhat))
 
     def error_of_copy(self):
         return error(self.sampled(self.y[-1]), self.sampled(self.x[-1]))
@@ -168,22 +211,24 @@ def rivals(case, group):
     """Name and forward, from x to y, of what is timed."""
     if group is not None:
         yield "torch_syncbn", lambda x: SyncBatchNorm.apply(
-            x, case.weight, case.bias, case.mean, case.variance, EPSILON, MOMENTUM, group, 1)
-    yield "torch_batch_norm", lambda x: F.batch_norm(
-        x, case.mean, case.variance, case.weight, case.bias, True, MOMENTUM, EPSILON)
+            x, case.weight, case.bias, case.mean, case.variance, EPSILON, MOMENTUM, group, case.ranks.size)
+    if case.ranks.size == 1:
+        yield "torch_batch_norm", lambda x: F.batch_norm(
+            x, case.mean, case.variance, case.weight, case.bias, True, MOMENTUM, EPSILON)
 
 
 class Report:
-    def __init__(self, options, device):
+    def __init__(self, options, device, ranks):
         self.options, self.device, self.clock, self.wrong = options, device, Clock(device == "cuda"), False
+        self.ranks = ranks
         self.totals = {}  # microseconds of all 53 layers
 
     def measure(self, case, head, impl, name, call, check, allowed):
         """Times by calls and by graph; a copy is the fastest way to make one."""
-        ways = [("calls", lambda: time_calls(self.clock, self.options.samples, self.options.calls,
+        ways = [("calls", lambda: time_calls(self.clock, self.ranks, self.options.samples, self.options.calls,
                                              lambda turn: call(turn % case.sets)))]
         if self.device == "cuda":
-            ways.append(("graph", lambda: time_graph(self.clock, self.options.samples, case.sets, call)))
+            ways.append(("graph", lambda: time_graph(self.clock, self.ranks, self.options.samples, case.sets, call)))
         for way, timed in ways:
             try:
                 case_times = timed()
@@ -191,15 +236,17 @@ class Report:
                 if way == "calls":
                     raise
                 text = str(refused).splitlines()[0]
-                print(f"torch_syncbn: {impl} {name} {head['shape']} not timed by {way}: {text}", file=sys.stderr)
+                self.ranks.print(f"torch_syncbn: {impl} {name} {head['shape']} not timed by {way}: {text}",
+                                 file=sys.stderr)
                 torch.cuda.synchronize()
                 continue
             if way == "calls":
                 call(case.sets - 1)  # the set that is looked at may not have had its turn
-            found = check()
+            found = self.ranks.most([check()])[0]
             if not found <= allowed:
                 self.wrong = True
-                print(f"WRONG {impl} {name} {head}: an error of {found:.3g}, {allowed:.3g} is allowed", file=sys.stderr)
+                self.ranks.print(f"WRONG {impl} {name} {head}: an error of {found:.3g}, {allowed:.3g} is allowed",
+                                 file=sys.stderr)
                 continue
             if impl == "torch_copy":
                 case.copy_us = min(case.copy_us, case_times["median_us"])
@@ -207,9 +254,9 @@ class Report:
             self.totals[total] = self.totals.get(total, 0) + head.get("layers", 1) * case_times["median_us"]
             case_times = {key: round(value, 4) if isinstance(value, float) else value
                           for key, value in case_times.items()}
-            print(json.dumps({**head, "pass": name, "measured": way, "impl": impl, **case_times,
-                              "copies": round(case_times["median_us"] / case.copy_us, 4),
-                              "max_error": found}), flush=True)
+            self.ranks.print(json.dumps({**head, "pass": name, "measured": way, "impl": impl, **case_times,
+                                         "copies": round(case_times["median_us"] / case.copy_us, 4),
+                                         "max_error": found}))
 
     def run(self, case, head, group, dtype):
         with torch.no_grad():
@@ -259,6 +306,45 @@ def given_cases():
     return [json.loads(line) for line in sys.stdin if line.strip()]
 
 
+def run(rank, options, heads, store):
+    """What one process does; ends it.
+
+    :param store: a file by which the processes find each other, not there yet
+    """
+    cuda = options.device == "cuda"
+    ranks = Ranks(rank, options.replicas, options.device)
+    torch.manual_seed(rank)
+    group, rotate = None, max(options.rotate, 0)
+    if cuda:
+        torch.cuda.set_device(rank)
+        torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be captured
+        if options.rotate < 0:
+            rotate = 4 * torch.cuda.get_device_properties(rank).L2_cache_size
+        raise_clocks()
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+        dist.init_process_group("nccl", device_id=torch.device("cuda", rank), rank=rank, world_size=options.replicas,
+                                store=dist.FileStore(store, options.replicas))
+        group = dist.group.WORLD
+    report = Report(options, options.device, ranks)
+    for head in heads:
+        dtype = DTYPES[head["dtype"]]
+        images, *image = head["shape"]
+        size = images // ranks.size * math.prod(image) * dtype.itemsize  # of the smallest share
+        head["cold"] = head["cold"] and rotate > 0
+        sets = max(2, -(-rotate // size)) if head["cold"] else 1
+        case = Case((ranks.share(images), *image), head["layout"], dtype, sets, options.device, ranks)
+        head = {"figure": "time", **head, "replicas": ranks.size, "threads": 1,
+                "device": "gpu" if cuda else "cpu", "sets": sets, "torch": torch.__version__}
+        report.run(case, head, group, head["dtype"])
+    if not report.wrong:
+        for total, microseconds in report.totals.items():
+            ranks.print(f"# {total}: {microseconds / 1e3:.3f} ms")
+    if group is not None:
+        ranks.meet()  # the first that ends in failure has the others ended: rank 0 has to have printed
+        dist.destroy_process_group()
+    sys.exit(1 if report.wrong else 0)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=batches, default="16,32/bfloat16,4/bfloat16",
@@ -267,6 +353,7 @@ def main():
     parser.add_argument("--calls", type=int, default=64, help="that make a sample")
     parser.add_argument("--divide", type=int, default=1, help="the pictures' sides by this")
     parser.add_argument("--rotate", type=int, default=-1, help="bytes of all sets; -1: four times the L2 cache")
+    parser.add_argument("--replicas", type=int, default=1, help="that share each batch, a GPU each")
     parser.add_argument("--cases", action="store_true",
                         help="not ResNet-50's: from stdin, JSON lines with suite, shape, layout, dtype, cold and more")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
@@ -274,32 +361,19 @@ def main():
     if options.device == "cuda" and not torch.cuda.is_available():
         print("torch_syncbn: torch sees no GPU", file=sys.stderr)
         sys.exit(2)
-    group, rotate = None, max(options.rotate, 0)
-    if options.device == "cuda":
-        torch.cuda.set_device(0)
-        torch.cuda.set_stream(torch.cuda.Stream())  # the default stream cannot be captured
-        if options.rotate < 0:
-            rotate = 4 * torch.cuda.get_device_properties(0).L2_cache_size
-        raise_clocks()
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
-        dist.init_process_group("nccl", device_id=torch.device("cuda", 0), store=dist.HashStore(), rank=0, world_size=1)
-        group = dist.group.WORLD
-    report = Report(options, options.device)
-    for head in given_cases() if options.cases else resnet50(options):
-        dtype = DTYPES[head["dtype"]]
-        size = math.prod(head["shape"]) * dtype.itemsize
-        head["cold"] = head["cold"] and rotate > 0
-        sets = max(2, -(-rotate // size)) if head["cold"] else 1
-        case = Case(head["shape"], head["layout"], dtype, sets, options.device)
-        head = {"figure": "time", **head, "replicas": 1, "threads": 1,
-                "device": "gpu" if options.device == "cuda" else "cpu", "sets": sets, "torch": torch.__version__}
-        report.run(case, head, group, head["dtype"])
-    if group is not None:
-        dist.destroy_process_group()
-    if not report.wrong:
-        for total, microseconds in report.totals.items():
-            print(f"# {total}: {microseconds / 1e3:.3f} ms")
-    sys.exit(1 if report.wrong else 0)
+    if options.replicas > (torch.cuda.device_count() if options.device == "cuda" else 1):
+        print(f"torch_syncbn: --replicas is {options.replicas}, but torch sees {torch.cuda.device_count()} GPU(s)",
+              file=sys.stderr)
+        sys.exit(2)
+    heads = list(given_cases() if options.cases else resnet50(options))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (options, heads, os.path.join(folder, "store"))
+        if options.replicas == 1:
+            run(0, *arguments)
+        try:
+            processes.spawn(run, arguments, options.replicas)
+        except processes.ProcessExitedException as ended:
+            sys.exit(ended.exit_code)
 
 
 if __name__ == "__main__":
