@@ -1,8 +1,6 @@
 package io.github.syncbn4j.cli;
 
 import io.github.syncbn4j.cli.train.TrainJob;
-import io.github.syncbn4j.device.DeviceUnavailableException;
-import io.github.syncbn4j.device.cuda.CudaRuntime;
 import io.github.syncbn4j.job.JobEnvironment;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -158,7 +156,7 @@ final class TrainCommand implements Callable<Integer> {
       throw usage("--batch and --replicas are 1: one image has nothing to be normalized with");
     }
     if (device == Kind.gpu && job == null) {
-      requireGpus();
+      RequiredGpus.require(replicas, spec.commandLine());
     }
     TrainJob training;
     try {
@@ -220,22 +218,6 @@ final class TrainCommand implements Callable<Integer> {
   private void requireRange(String option, int value, int most) {
     if (value < 1 || value > most) {
       throw usage("%s is %d, allowed is 1 to %d".formatted(option, value, most));
-    }
-  }
-
-  private void requireGpus() {
-    try {
-      CudaRuntime.ensureAvailable();
-    } catch (DeviceUnavailableException e) {
-      throw new DeviceUnavailableException(
-          "no GPU can be used (SYNCBN_SIM_DEVICES=%d simulates as many)".formatted(replicas),
-          e.reasons(),
-          e);
-    }
-    if (replicas > CudaRuntime.deviceCount()) {
-      throw usage(
-          "--replicas is %d, but this process sees %d GPU(s)"
-              .formatted(replicas, CudaRuntime.deviceCount()));
     }
   }
 
