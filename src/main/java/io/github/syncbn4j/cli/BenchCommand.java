@@ -24,9 +24,11 @@ import picocli.CommandLine.Spec;
           + " sample in which a thread waited for a processor is discarded and taken again: nothing"
           + " else should run meanwhile.",
       "",
-      "On a GPU, the first one, times are those of CUDA graphs; with --peers PyTorch is timed after"
-          + " them, by scripts/peers, if SYNCBN_PYTHON (python3) has a torch that sees the GPU. On the"
-          + " simulated node all of it runs with small tensors, and its times mean nothing."
+      "On GPUs, the first one or as many as there are replicas, times are those of CUDA graphs, from"
+          + " the first replica's start to the last one's end; a copy is that of what each GPU has of"
+          + " x, on all at once. With --peers PyTorch is timed after them, by scripts/peers, with a"
+          + " process for each replica, if SYNCBN_PYTHON (python3) has a torch that sees the GPUs. On"
+          + " the simulated node all of it runs with small tensors, and its times mean nothing."
     },
     footer = {
       "",
@@ -69,7 +71,7 @@ final class BenchCommand implements Callable<Integer> {
       names = "--replicas",
       paramLabel = "N",
       defaultValue = "1",
-      description = "How many replicas share each batch; on a GPU 1. Default: 1.")
+      description = "How many replicas share each batch; on GPUs one on each. Default: 1.")
   private int replicas;
 
   @Option(names = "--peers", description = "Also other implementations, each where it is there.")
@@ -110,6 +112,8 @@ final class BenchCommand implements Callable<Integer> {
     }
     if (device == Kind.cpu) {
       BenchJob.prepareProcess();
+    } else {
+      RequiredGpus.require(replicas, spec.commandLine());
     }
     return job.run() ? 0 : 1;
   }

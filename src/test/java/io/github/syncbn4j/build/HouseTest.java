@@ -36,7 +36,7 @@ class HouseTest {
         "device",
         "device.cpu",
         "device.cuda");
-    mayUse("cli.bench", "cli.output", "cli.cuda", "root", "device");
+    mayUse("cli.bench", "cli.output", "cli.cuda", "pytorch", "root", "device");
     mayUse("cli.train", "cli.output", "pytorch", "root", "state", "job");
     mayUse("cli.output");
     mayUse("cli.cuda", "device");

@@ -21,7 +21,7 @@ class BenchRefusalTest {
         "--replicas 17    | --replicas is 17, but this suite has batches of 16 image(s)",
         "--suite resnet18 | expected one of [resnet50, small, sweep] (case-sensitive) but was 'resnet18'",
         "--device tpu     | expected one of [cpu, gpu] (case-sensitive) but was 'tpu'",
-        "--device gpu --replicas 2 | --replicas is 2, but on GPUs one replica is timed",
+        "--device gpu --suite sweep --replicas 2 | --replicas is 2, but this suite has batches of 1 image(s)",
         "--json           | Missing required parameter for option '--json' (FILE)",
       })
   void options(String arguments, String reason) {

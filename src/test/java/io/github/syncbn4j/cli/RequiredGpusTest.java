@@ -10,7 +10,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 @Tag("sim")
 class RequiredGpusTest {
   @ParameterizedTest
-  @ValueSource(strings = "train")
+  @ValueSource(strings = {"train", "bench"})
   void moreReplicasThanGpus_areRefused(String command) {
     CommandRun run = CommandRun.of(command, "--device", "gpu", "--replicas", "9");
     assertThat(run.err())

@@ -13,7 +13,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.function.IntConsumer;
 import java.util.function.Supplier;
 
 /** {@code syncbn bench} from its options to its report. */
@@ -42,7 +41,7 @@ public class BenchJob {
   }
 
   /**
-   * @param threads of the CPU; GPUs have one that enqueues
+   * @param threads of the CPU; GPUs have one each that enqueues
    * @param peers whether to time other implementations too
    * @param json file to write; null for none
    * @param plots folder to write; null for none
@@ -71,7 +70,7 @@ public class BenchJob {
 
   /**
    * @throws IOException if what the options name cannot be written
-   * @throws IllegalArgumentException for more replicas than images, or than can be timed on GPUs
+   * @throws IllegalArgumentException for more replicas than images
    */
   public BenchJob(Options options, PrintWriter out) throws IOException {
     this(options, problems(options), () -> place(options), out);
@@ -84,10 +83,6 @@ public class BenchJob {
     this.problems = problems;
     this.places = places;
     this.out = out;
-    if (options.device() != Device.cpu && options.replicas() > 1) {
-      throw new IllegalArgumentException(
-          "--replicas is %d, but on GPUs one replica is timed".formatted(options.replicas()));
-    }
     for (Problem problem : problems) {
       if (problem.images() < options.replicas()) {
         throw new IllegalArgumentException(
@@ -101,15 +96,15 @@ public class BenchJob {
   private static List<Problem> problems(Options options) {
     List<Problem> problems = options.suite().problems();
     return options.device() == Device.simulated
-        ? problems.stream().map(Problem::shrunk).distinct().toList()
+        ? problems.stream().map(problem -> problem.shrunk(options.replicas())).distinct().toList()
         : problems;
   }
 
   private static Place place(Options options) {
     return switch (options.device()) {
       case cpu -> new CpuPlace(options.replicas(), options.threads());
-      case gpu -> new GpuPlace();
-      case simulated -> new GpuPlace(1, SIMULATED_CACHE);
+      case gpu -> new GpuPlace(options.replicas());
+      case simulated -> new GpuPlace(options.replicas(), 1, SIMULATED_CACHE);
     };
   }
 
@@ -193,7 +188,7 @@ public class BenchJob {
 
   /** After the place is closed, whose memory it may need. */
   private void runTorch() {
-    TorchProcess torch = new TorchProcess();
+    TorchProcess torch = new TorchProcess(options.replicas());
     String absence = torch.absence();
     introduce("torch", absence);
     if (absence == null) {
@@ -237,7 +232,7 @@ public class BenchJob {
    */
   private void run(Operands operands, List<Contender> contenders, Pass pass, boolean checks) {
     List<List<Way>> ways = contenders.stream().map(contender -> contender.ways(pass)).toList();
-    List<IntConsumer> calls = ways.stream().flatMap(List::stream).map(Way::call).toList();
+    List<Way.Call> calls = ways.stream().flatMap(List::stream).map(Way::call).toList();
     List<Times> times = operands.place.time(operands.sets, calls);
     Expected expected = checks ? operands.reference.of(pass) : null;
     Map<String, Findings> ofPass =
@@ -263,17 +258,17 @@ public class BenchJob {
   private static double error(Operands operands, Contender contender, Way way, Expected expected) {
     operands.poison();
     int set = operands.sets - 1;
-    way.checked().accept(set);
+    operands.place.each(part -> way.checked().run(part, set));
     if (contender instanceof Copies) {
       double[] x = new double[operands.x.length];
       for (int i = 0; i < x.length; i++) {
         x[i] = operands.x[i];
       }
-      return new Expected(x, null, null).error(operands.values(operands.out(set)), null, null);
+      return new Expected(x, null, null).error(operands.values(operands::out, set), null, null);
     }
     return expected.error(
-        operands.values(operands.out(set)),
-        expected.dresidual() == null ? null : operands.values(operands.dresidual(set)),
+        operands.values(operands::out, set),
+        expected.dresidual() == null ? null : operands.values(operands::dresidual, set),
         expected.parameters() == null ? null : contender.parameterGradients());
   }
 

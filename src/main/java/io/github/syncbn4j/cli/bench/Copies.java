@@ -2,7 +2,7 @@ package io.github.syncbn4j.cli.bench;
 
 import java.util.List;
 
-/** The yardstick: x copied, by whichever way is fastest. */
+/** The yardstick: x copied, by whichever way is fastest; by each part what it has of it. */
 final class Copies implements Contender {
   static final String NAME = "copy";
 
@@ -19,9 +19,16 @@ final class Copies implements Contender {
 
   @Override
   public List<Way> ways(Pass pass) {
-    long bytes = operands.problem.bytes();
     return operands.place.copies().stream()
-        .map(copy -> new Way(set -> copy.run(operands.out(set), operands.x(set), bytes)))
+        .map(
+            copy ->
+                new Way(
+                    (part, set) ->
+                        copy.run(
+                            part,
+                            operands.out(part, set),
+                            operands.x(part, set),
+                            operands.bytes(part))))
         .toList();
   }
 

@@ -4,7 +4,6 @@ import io.github.syncbn4j.ReplicaGroup;
 import io.github.syncbn4j.device.Address;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -67,37 +66,39 @@ final class CpuPlace implements Place {
   }
 
   @Override
-  public long allocate(long bytes) {
+  public int parts() {
+    return 1;
+  }
+
+  @Override
+  public long allocate(int part, long bytes) {
     return NativeCopy.allocated(bytes);
   }
 
   @Override
-  public void free(long address) {
+  public void free(int part, long address) {
     NativeCopy.free(address);
   }
 
   @Override
-  public void fill(long address, int value, long bytes) {
+  public void fill(int part, long address, int value, long bytes) {
     Pointer.memset(new Address(address), value, bytes);
   }
 
   @Override
-  public void write(long address, ByteBuffer values) {
-    read(address, values.capacity()).put(values.rewind());
+  public void write(int part, long address, ByteBuffer values) {
+    read(part, address, values.capacity()).put(values.rewind());
   }
 
   @Override
-  public ByteBuffer read(long address, long bytes) {
-    return new BytePointer(new Address(address))
-        .capacity(bytes)
-        .asByteBuffer()
-        .order(ByteOrder.nativeOrder());
+  public ByteBuffer read(int part, long address, long bytes) {
+    return new BytePointer(new Address(address)).capacity(bytes).asByteBuffer();
   }
 
   @Override
   public List<Copy> copies() {
     return Arrays.stream(NativeCopy.Kind.values())
-        .<Copy>map(kind -> (to, from, bytes) -> copy.run(kind, to, from, bytes))
+        .<Copy>map(kind -> (part, to, from, bytes) -> copy.run(kind, to, from, bytes))
         .toList();
   }
 
@@ -107,12 +108,18 @@ final class CpuPlace implements Place {
   }
 
   @Override
-  public List<Times> time(int sets, List<IntConsumer> calls) {
-    return Sampler.run(waits, sets, calls);
+  public void each(IntConsumer work) {
+    work.accept(0);
   }
 
   @Override
-  public double microsecondsToEnqueue(int sets, IntConsumer call) {
+  public List<Times> time(int sets, List<Way.Call> calls) {
+    return Sampler.run(
+        waits, sets, calls.stream().<IntConsumer>map(call -> set -> call.run(0, set)).toList());
+  }
+
+  @Override
+  public double microsecondsToEnqueue(int sets, Way.Call call) {
     return Double.NaN;
   }
 

@@ -8,11 +8,12 @@ import io.github.syncbn4j.SyncBatchNormalization;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Function;
-import java.util.function.IntConsumer;
-import java.util.function.IntToLongFunction;
 import java.util.stream.IntStream;
 
-/** The layer of this library, its replicas with a part of the images each. */
+/**
+ * The layer of this library, its replicas with a share of the images each. Where the replicas share
+ * a memory one thread hands over the tensors of all; otherwise each part's thread its own.
+ */
 final class Layer implements Contender {
   static final String NAME = "syncbn4j";
 
@@ -24,7 +25,7 @@ final class Layer implements Contender {
   private final ReplicaGroup group;
   private final SyncBatchNormalization plain;
   private final SyncBatchNormalization rectified;
-  private final List<ForwardPass> open = new ArrayList<>();
+  private final List<List<ForwardPass>> open = new ArrayList<>(); // of each part, of each set
   private SyncBatchNormalization latest; // of the two, that of the pass
 
   Layer(Operands operands) {
@@ -52,41 +53,62 @@ final class Layer implements Contender {
   @Override
   public List<Way> ways(Pass pass) {
     closePasses();
-    SyncBatchNormalization layer = pass.addsAndRectifies() ? rectified : plain;
-    latest = layer;
-    layer.setWeights(
+    latest = pass.addsAndRectifies() ? rectified : plain;
+    latest.setWeights(
         List.of(
             doubles(operands.gamma),
             doubles(operands.beta),
             doubles(operands.movingMean),
             doubles(operands.movingVariance)));
-    List<List<DeviceTensor>> x = tensors(operands::x);
-    List<List<DeviceTensor>> dy = tensors(operands::dy);
-    List<List<DeviceTensor>> out = tensors(operands::out);
-    boolean adds = pass.addsAndRectifies();
-    List<List<DeviceTensor>> residual = adds ? tensors(operands::residual) : null;
-    List<List<DeviceTensor>> dresidual = adds ? tensors(operands::dresidual) : null;
+    Calls calls = new Calls(pass.addsAndRectifies());
     if (pass.isBackward()) {
-      for (int set = 0; set < operands.sets; set++) {
-        open.add(
-            adds
-                ? layer.forward(x.get(set), out.get(set), residual.get(set), null, true)
-                : layer.forward(x.get(set), out.get(set), true));
+      IntStream.range(0, operands.place.parts()).forEach(part -> open.add(new ArrayList<>()));
+      operands.place.each(
+          part -> {
+            for (int set = 0; set < operands.sets; set++) {
+              open.get(part).add(calls.forward(part, set, true));
+            }
+          });
+      return List.of(new Way(calls::backward));
+    }
+    return List.of(new Way((part, set) -> calls.forward(part, set, !pass.isInference()).close()));
+  }
+
+  /** What the thread of a part calls with its share of a set. */
+  private final class Calls {
+    private final boolean ofAll = operands.place.parts() == 1;
+    private final List<List<DeviceTensor>> x = tensors(operands::x);
+    private final List<List<DeviceTensor>> dy = tensors(operands::dy);
+    private final List<List<DeviceTensor>> out = tensors(operands::out);
+    private final List<List<DeviceTensor>> residual;
+    private final List<List<DeviceTensor>> dresidual;
+
+    Calls(boolean adds) {
+      residual = adds ? tensors(operands::residual) : null;
+      dresidual = adds ? tensors(operands::dresidual) : null;
+    }
+
+    ForwardPass forward(int part, int set, boolean training) {
+      return ofAll
+          ? latest.forward(x.get(set), out.get(set), at(residual, set), null, training)
+          : latest.forward(
+              group.replica(part),
+              x.get(set).get(part),
+              out.get(set).get(part),
+              at(at(residual, set), part),
+              null,
+              training);
+    }
+
+    void backward(int part, int set) {
+      ForwardPass pass = open.get(part).get(set);
+      if (ofAll) {
+        latest.backward(pass, dy.get(set), out.get(set), at(dresidual, set));
+      } else {
+        latest.backward(
+            pass, dy.get(set).get(part), out.get(set).get(part), at(at(dresidual, set), part));
       }
     }
-    IntConsumer call =
-        switch (pass) {
-          case FORWARD -> set -> layer.forward(x.get(set), out.get(set), true).close();
-          case FORWARD_ADD_RELU ->
-              set -> layer.forward(x.get(set), out.get(set), residual.get(set), null, true).close();
-          case INFERENCE -> set -> layer.infer(x.get(set), out.get(set));
-          case INFERENCE_ADD_RELU ->
-              set -> layer.infer(x.get(set), out.get(set), residual.get(set));
-          case BACKWARD -> set -> layer.backward(open.get(set), dy.get(set), out.get(set));
-          case BACKWARD_ADD_RELU ->
-              set -> layer.backward(open.get(set), dy.get(set), out.get(set), dresidual.get(set));
-        };
-    return List.of(new Way(call));
   }
 
   @Override
@@ -106,20 +128,26 @@ final class Layer implements Contender {
     return sums;
   }
 
+  private static <T> T at(List<T> list, int i) {
+    return list == null ? null : list.get(i);
+  }
+
   private static double[] doubles(float[] values) {
     return IntStream.range(0, values.length).mapToDouble(i -> values[i]).toArray();
   }
 
   /** Of each set, of each replica. */
-  private List<List<DeviceTensor>> tensors(IntToLongFunction address) {
-    long imageBytes = problem.bytes() / problem.images();
+  private List<List<DeviceTensor>> tensors(Operands.Addresses addresses) {
+    int parts = operands.place.parts();
     List<List<DeviceTensor>> sets = new ArrayList<>();
     for (int set = 0; set < operands.sets; set++) {
       List<DeviceTensor> ofReplicas = new ArrayList<>();
       long first = 0;
       for (Replica replica : group.replicas()) {
         long end = (long) problem.images() * (replica.rank() + 1) / group.size();
-        long at = address.applyAsLong(set) + first * imageBytes;
+        int part = replica.rank() * parts / group.size();
+        long before = (first - operands.firstImage(part)) * operands.imageBytes();
+        long at = addresses.of(part, set) + before;
         ofReplicas.add(replica.wrap(at, problem.dtype(), problem.shape(end - first)));
         first = end;
       }
@@ -134,7 +162,7 @@ final class Layer implements Contender {
   }
 
   private void closePasses() {
-    open.forEach(ForwardPass::close);
+    open.forEach(passes -> passes.forEach(ForwardPass::close));
     open.clear();
   }
 

@@ -6,7 +6,6 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.IntToLongFunction;
 import java.util.stream.IntStream;
 import org.bytedeco.javacpp.BoolPointer;
 import org.bytedeco.javacpp.FloatPointer;
@@ -85,7 +84,7 @@ final class LibtorchNorm implements Contender {
     return own(Tensor.create(values));
   }
 
-  private List<Tensor> tensors(IntToLongFunction address) {
+  private List<Tensor> tensors(Operands.Addresses addresses) {
     ScalarType type =
         switch (operands.problem.dtype()) {
           case FLOAT16 -> ScalarType.Half;
@@ -98,7 +97,7 @@ final class LibtorchNorm implements Contender {
         tensors.add(
             own(
                 torch.from_blob(
-                    new Address(address.applyAsLong(set)),
+                    new Address(addresses.of(0, set)),
                     operands.problem.logicalShape(),
                     operands.problem.logicalStrides(),
                     options)));

@@ -27,7 +27,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.function.IntConsumer;
 import java.util.function.IntFunction;
-import java.util.function.IntToLongFunction;
 import java.util.stream.IntStream;
 import org.bytedeco.dnnl.IntMemoryMap;
 import org.bytedeco.dnnl.batch_normalization_backward;
@@ -134,8 +133,8 @@ final class OnednnNorm implements Contender {
         primitive,
         set ->
             new IntMemoryMap()
-                .put(DNNL_ARG_SRC, at(operands.x(set)))
-                .put(DNNL_ARG_DST, at(operands.out(set)))
+                .put(DNNL_ARG_SRC, at(operands.x(0, set)))
+                .put(DNNL_ARG_DST, at(operands.out(0, set)))
                 .put(DNNL_ARG_MEAN, mean)
                 .put(DNNL_ARG_VARIANCE, variance)
                 .put(DNNL_ARG_SCALE, gamma)
@@ -164,9 +163,9 @@ final class OnednnNorm implements Contender {
         primitive,
         set ->
             new IntMemoryMap()
-                .put(DNNL_ARG_SRC_0, at(operands.out(set)))
-                .put(DNNL_ARG_SRC_1, at(operands.residual(set)))
-                .put(DNNL_ARG_DST, at(operands.out(set))));
+                .put(DNNL_ARG_SRC_0, at(operands.out(0, set)))
+                .put(DNNL_ARG_SRC_1, at(operands.residual(0, set)))
+                .put(DNNL_ARG_DST, at(operands.out(0, set))));
   }
 
   private IntConsumer backwardThroughRelu() {
@@ -176,7 +175,7 @@ final class OnednnNorm implements Contender {
     forward(false).andThen(addAndRectify()).accept(0);
     for (int set = 0; set < operands.sets; set++) {
       Pointer own = own(new BytePointer(bytes));
-      Pointer.memcpy(own, new Address(operands.out(0)), bytes);
+      Pointer.memcpy(own, new Address(operands.out(0, 0)), bytes);
       y.add(own);
     }
     eltwise_forward.primitive_desc forward =
@@ -199,8 +198,8 @@ final class OnednnNorm implements Contender {
             set ->
                 new IntMemoryMap()
                     .put(DNNL_ARG_DST, at(y.get(set).address()))
-                    .put(DNNL_ARG_DIFF_DST, at(operands.dy(set)))
-                    .put(DNNL_ARG_DIFF_SRC, at(operands.dresidual(set))))
+                    .put(DNNL_ARG_DIFF_DST, at(operands.dy(0, set)))
+                    .put(DNNL_ARG_DIFF_SRC, at(operands.dresidual(0, set))))
         .andThen(backward(operands::dresidual));
   }
 
@@ -215,7 +214,7 @@ final class OnednnNorm implements Contender {
             engine, kind, tensor, tensor, (float) Reference.EPSILON, flags));
   }
 
-  private IntConsumer backward(IntToLongFunction gradient) {
+  private IntConsumer backward(Operands.Addresses gradient) {
     forward(false).accept(0);
     primitive primitive =
         own(
@@ -234,9 +233,9 @@ final class OnednnNorm implements Contender {
         primitive,
         set ->
             new IntMemoryMap()
-                .put(DNNL_ARG_SRC, at(operands.x(set)))
-                .put(DNNL_ARG_DIFF_DST, at(gradient.applyAsLong(set)))
-                .put(DNNL_ARG_DIFF_SRC, at(operands.out(set)))
+                .put(DNNL_ARG_SRC, at(operands.x(0, set)))
+                .put(DNNL_ARG_DIFF_DST, at(gradient.of(0, set)))
+                .put(DNNL_ARG_DIFF_SRC, at(operands.out(0, set)))
                 .put(DNNL_ARG_MEAN, mean)
                 .put(DNNL_ARG_VARIANCE, variance)
                 .put(DNNL_ARG_SCALE, gamma)

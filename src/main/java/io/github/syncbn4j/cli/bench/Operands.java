@@ -10,7 +10,8 @@ import java.util.SplittableRandom;
 
 /**
  * The tensors of a problem, several sets of them: enough that none is in a cache when its turn
- * comes again, or one for what is to stay there. All sets hold the same values.
+ * comes again, or one for what is to stay there. All sets hold the same values. The images of a
+ * batch are shared among the parts of the place, in order.
  */
 final class Operands implements AutoCloseable {
   /** Of the place's cache, by which what is rotated exceeds it: each kind of tensor alone. */
@@ -38,19 +39,17 @@ final class Operands implements AutoCloseable {
   final float[] residual;
 
   final Reference reference;
-  private final long stride;
-  private final List<Long> memory = new ArrayList<>();
-  private final long ofX;
-  private final long ofDy;
-  private final long ofResidual;
-  private final long ofOut;
-  private final long ofDresidual;
+  private final List<long[]> memory = new ArrayList<>();
+  private final long[] ofX;
+  private final long[] ofDy;
+  private final long[] ofResidual;
+  private final long[] ofOut;
+  private final long[] ofDresidual;
 
   Operands(Problem problem, Place place) {
     this.problem = problem;
     this.place = place;
-    long bytes = problem.bytes();
-    stride = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    long bytes = problem.images() / place.parts() * imageBytes(); // of the smallest share
     sets =
         problem.cold() ? (int) Math.max(2, (CACHES * place.cacheBytes() + bytes - 1) / bytes) : 1;
     int n = Math.toIntExact(problem.elements());
@@ -86,9 +85,9 @@ final class Operands implements AutoCloseable {
     }
     ofX = allocated();
     ofDy = allocated();
-    ofResidual = adds ? allocated() : 0;
+    ofResidual = adds ? allocated() : null;
     ofOut = allocated();
-    ofDresidual = adds ? allocated() : 0;
+    ofDresidual = adds ? allocated() : null;
     fill(ofX, x);
     fill(ofDy, dy);
     if (adds) {
@@ -110,13 +109,17 @@ final class Operands implements AutoCloseable {
     };
   }
 
-  private long allocated() {
-    long address = place.allocate(sets * stride);
-    memory.add(address);
-    return address;
+  /** Of each part. */
+  private long[] allocated() {
+    long[] addresses = new long[place.parts()];
+    for (int part = 0; part < addresses.length; part++) {
+      addresses[part] = place.allocate(part, sets * stride(part));
+    }
+    memory.add(addresses);
+    return addresses;
   }
 
-  private void fill(long address, float[] values) {
+  private void fill(long[] addresses, float[] values) {
     ByteBuffer buffer =
         ByteBuffer.allocateDirect(Math.toIntExact(problem.bytes())).order(ByteOrder.nativeOrder());
     for (int i = 0; i < values.length; i++) {
@@ -126,38 +129,68 @@ final class Operands implements AutoCloseable {
         default -> buffer.putFloat(i * Float.BYTES, values[i]);
       }
     }
-    for (int set = 0; set < sets; set++) {
-      place.write(address + set * stride, buffer);
+    int begin = 0;
+    for (int part = 0; part < addresses.length; part++) {
+      int bytes = Math.toIntExact(bytes(part));
+      for (int set = 0; set < sets; set++) {
+        place.write(part, addresses[part] + set * stride(part), buffer.slice(begin, bytes));
+      }
+      begin += bytes;
     }
   }
 
   /** Not numbers into all outputs, so that what a call should have written, and has not, shows. */
   void poison() {
-    place.fill(ofOut, 0xff, sets * stride);
-    if (ofDresidual != 0) {
-      place.fill(ofDresidual, 0xff, sets * stride);
+    for (int part = 0; part < place.parts(); part++) {
+      place.fill(part, ofOut[part], 0xff, sets * stride(part));
+      if (ofDresidual != null) {
+        place.fill(part, ofDresidual[part], 0xff, sets * stride(part));
+      }
     }
   }
 
-  long x(int set) {
-    return ofX + set * stride;
+  /** Where a part has its share of a set of tensors. */
+  interface Addresses {
+    long of(int part, int set);
   }
 
-  long dy(int set) {
-    return ofDy + set * stride;
+  long x(int part, int set) {
+    return ofX[part] + set * stride(part);
   }
 
-  long residual(int set) {
-    return ofResidual + set * stride;
+  long dy(int part, int set) {
+    return ofDy[part] + set * stride(part);
+  }
+
+  long residual(int part, int set) {
+    return ofResidual[part] + set * stride(part);
   }
 
   /** y, or dx. */
-  long out(int set) {
-    return ofOut + set * stride;
+  long out(int part, int set) {
+    return ofOut[part] + set * stride(part);
   }
 
-  long dresidual(int set) {
-    return ofDresidual + set * stride;
+  long dresidual(int part, int set) {
+    return ofDresidual[part] + set * stride(part);
+  }
+
+  /** Of the images of a part, and of all that come after. */
+  int firstImage(int part) {
+    return Math.toIntExact((long) problem.images() * part / place.parts());
+  }
+
+  /** Of a part's share of a tensor. */
+  long bytes(int part) {
+    return (firstImage(part + 1) - firstImage(part)) * imageBytes();
+  }
+
+  long imageBytes() {
+    return problem.bytes() / problem.images();
+  }
+
+  private long stride(int part) {
+    return (bytes(part) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   }
 
   /** Reads an element at a time. */
@@ -165,9 +198,13 @@ final class Operands implements AutoCloseable {
     double at(int i);
   }
 
-  /** Those of a tensor of the problem's shape. */
-  Values values(long address) {
-    ByteBuffer buffer = place.read(address, problem.bytes());
+  /** Those of a tensor of the problem's shape, of all parts. */
+  Values values(Addresses addresses, int set) {
+    ByteBuffer buffer =
+        ByteBuffer.allocate(Math.toIntExact(problem.bytes())).order(ByteOrder.nativeOrder());
+    for (int part = 0; part < place.parts(); part++) {
+      buffer.put(place.read(part, addresses.of(part, set), bytes(part)));
+    }
     return switch (problem.dtype()) {
       case FLOAT16 -> i -> HalfFloats.fromFloat16(buffer.getShort(i * Short.BYTES));
       case BFLOAT16 -> i -> HalfFloats.fromBfloat16(buffer.getShort(i * Short.BYTES));
@@ -184,7 +221,11 @@ final class Operands implements AutoCloseable {
 
   @Override
   public void close() {
-    memory.forEach(place::free);
+    for (long[] addresses : memory) {
+      for (int part = 0; part < addresses.length; part++) {
+        place.free(part, addresses[part]);
+      }
+    }
     memory.clear();
   }
 }

@@ -10,29 +10,32 @@ interface Place extends AutoCloseable {
   /** The replicas, which share each batch. */
   ReplicaGroup group();
 
-  /** Processors that compute; on a GPU the one that enqueues. */
+  /** Processors that compute; on GPUs those that enqueue, one for each. */
   int threads();
 
   /** What holds tensors nearer than memory does, in bytes. */
   long cacheBytes();
 
-  /** Aligned to 64 bytes; given back by {@link #free}. */
-  long allocate(long bytes);
+  /** Memories, each with its share of every batch: one for all replicas, or one for each. */
+  int parts();
 
-  void free(long address);
+  /** In a part's memory. Aligned to 64 bytes; given back by {@link #free}. */
+  long allocate(int part, long bytes);
+
+  void free(int part, long address);
 
   /** Returns at once or when it is done; later work finds it done. */
-  void fill(long address, int value, long bytes);
+  void fill(int part, long address, int value, long bytes);
 
   /** Values of the host's to {@code address}; all of the buffer. */
-  void write(long address, ByteBuffer values);
+  void write(int part, long address, ByteBuffer values);
 
-  /** What is there; in the order of the host's bytes. */
-  ByteBuffer read(long address, long bytes);
+  /** What is there. */
+  ByteBuffer read(int part, long address, long bytes);
 
-  /** Moves memory within this place. */
+  /** Moves memory within a part. */
   interface Copy {
-    void run(long to, long from, long bytes);
+    void run(int part, long to, long from, long bytes);
   }
 
   /** Ways to do that, of which the fastest counts; the first is the plainest. */
@@ -41,11 +44,17 @@ interface Place extends AutoCloseable {
   /** Other implementations that can be timed in turns with the layer. */
   List<Peer> peers();
 
-  /** As {@link Sampler#run} says. */
-  List<Times> time(int sets, List<IntConsumer> calls);
+  /**
+   * Does {@code work} for every part: for all at once, since what replicas exchange would not come
+   * otherwise.
+   */
+  void each(IntConsumer work);
+
+  /** As {@link Sampler#run} says; of calls that all parts make, until the last has made them. */
+  List<Times> time(int sets, List<Way.Call> calls);
 
   /** Microseconds until a call returns; not a number where it returns when it is done. */
-  double microsecondsToEnqueue(int sets, IntConsumer call);
+  double microsecondsToEnqueue(int sets, Way.Call call);
 
   @Override
   void close();

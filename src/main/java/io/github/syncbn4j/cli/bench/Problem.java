@@ -44,11 +44,14 @@ record Problem(
         suite.name(), layer, images, channels, spatial, channelsLast, dtype, cold, passes);
   }
 
-  /** One like it, of so few elements that a simulated GPU takes no time for it. */
-  Problem shrunk() {
+  /**
+   * One like it, of so few elements that simulated GPUs take no time for it, but an image for each
+   * of these replicas, if there are as many.
+   */
+  Problem shrunk(int replicas) {
     return of(
         Suite.valueOf(suite),
-        Math.min(images, FEW),
+        Math.min(images, Math.max(FEW, replicas)),
         Math.min(channels, FEW * FEW),
         spatial.stream().map(side -> Math.min(side, FEW)).toList(),
         channelsLast,

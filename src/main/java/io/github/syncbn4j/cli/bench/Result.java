@@ -22,7 +22,7 @@ record Result(
     return impl.equals(Copies.NAME);
   }
 
-  /** Of what has to cross the memory bus where nothing stays on chip. */
+  /** Of what has to cross the memory buses of all replicas where nothing stays on chip. */
   double gigabytesPerSecond() {
     long tensors = isCopy() ? 2 : pass.tensors();
     return tensors * problem.bytes() / times.median() / BYTES_PER_MICROSECOND;

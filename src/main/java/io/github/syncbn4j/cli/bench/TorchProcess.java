@@ -16,8 +16,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 
 /**
- * PyTorch on the GPU, in a process of its own: {@code scripts/peers/torch_syncbn.py}, run by
- * whatever Python has it.
+ * PyTorch on GPUs, in a process of its own for each replica: {@code scripts/peers/torch_syncbn.py},
+ * run by whatever Python has it.
  */
 final class TorchProcess {
   /** Where {@code scripts/syncbn} says that the scripts are. */
@@ -26,32 +26,36 @@ final class TorchProcess {
   private static final long MOST_MINUTES = 10;
   private static final ObjectMapper JSON = new ObjectMapper();
 
+  private final int replicas;
   private final String python;
   private final Path script;
 
-  TorchProcess() {
+  TorchProcess(int replicas) {
     this(
+        replicas,
         System.getenv().getOrDefault("SYNCBN_PYTHON", "python3"),
         Path.of(System.getProperty(SCRIPTS, "scripts/peers"), "torch_syncbn.py"));
   }
 
   /** For tests. */
-  TorchProcess(String python, Path script) {
+  TorchProcess(int replicas, String python, Path script) {
+    this.replicas = replicas;
     this.python = python;
     this.script = script;
   }
 
-  /** Why there is none that sees a GPU, in one line; null if there is. */
+  /** Why there is none that sees a GPU for each replica, in one line; null if there is. */
   String absence() {
     if (!Files.exists(script)) {
       return "there is no " + script;
     }
     List<String> lines = new ArrayList<>();
-    int status = run(List.of(python, "-c", "import torch; torch.zeros(1).cuda()"), "", lines);
+    String program = "import torch; torch.zeros(1).cuda(%d)".formatted(replicas - 1);
+    int status = run(List.of(python, "-c", program), "", lines);
     return status == 0
         ? null
-        : "%s has no torch that sees a GPU: %s"
-            .formatted(python, lines.isEmpty() ? "" : lines.get(lines.size() - 1));
+        : "%s has no torch that sees %d GPU(s): %s"
+            .formatted(python, replicas, lines.isEmpty() ? "" : lines.get(lines.size() - 1));
   }
 
   /**
@@ -62,7 +66,9 @@ final class TorchProcess {
   List<Result> results(List<Problem> problems) {
     List<String> lines = new ArrayList<>();
     String cases = problems.stream().map(TorchProcess::json).collect(Collectors.joining("\n"));
-    int status = run(List.of(python, script.toString(), "--cases"), cases, lines);
+    List<String> command =
+        List.of(python, script.toString(), "--cases", "--replicas", Integer.toString(replicas));
+    int status = run(command, cases, lines);
     List<Result> results = new ArrayList<>();
     List<String> others = new ArrayList<>();
     for (String line : lines) {
@@ -95,7 +101,7 @@ final class TorchProcess {
     return node.toString();
   }
 
-  private static void add(List<Result> results, String line, List<Problem> problems) {
+  private void add(List<Result> results, String line, List<Problem> problems) {
     JsonNode node;
     try {
       node = JSON.readTree(line);
@@ -121,8 +127,8 @@ final class TorchProcess {
             problem,
             Pass.valueOf(pass),
             BenchJob.Device.gpu,
-            1,
-            1,
+            replicas,
+            replicas,
             node.path("impl").asText(),
             times,
             node.path("copies").doubleValue(),
@@ -144,6 +150,7 @@ final class TorchProcess {
                 .start();
         boolean ended = process.waitFor(MOST_MINUTES, TimeUnit.MINUTES);
         if (!ended) {
+          process.descendants().forEach(ProcessHandle::destroyForcibly); // one a replica
           process.destroyForcibly().waitFor();
         }
         lines.addAll(Files.readAllLines(output, StandardCharsets.UTF_8));

@@ -188,8 +188,8 @@ class BenchJobTest {
               way ->
                   new Way(
                       set -> {
-                        way.call().accept(set);
-                        Pointer.memset(new Address(operands.out(set)), 0xff, 4);
+                        way.call().run(0, set);
+                        Pointer.memset(new Address(operands.out(0, set)), 0xff, 4);
                       }))
           .toList();
     }

@@ -25,16 +25,17 @@ class TorchProcessTest {
     Suite.small.addBothLayouts(problems, 4, 3, 5, DType.FLOAT32, true, Pass.PLAIN);
   }
 
-  /** Called as {@code bash SCRIPT --cases}. */
+  /** Called as {@code bash SCRIPT --cases --replicas 2}. */
   private TorchProcess process(String text) throws IOException {
-    return new TorchProcess("bash", Files.writeString(folder.resolve("script"), text));
+    return new TorchProcess(2, "bash", Files.writeString(folder.resolve("script"), text));
   }
 
   @Test
-  void graphsOfEachCase_areResults() throws IOException {
+  void graphsOfEachCase_areResults_ofAsManyReplicas() throws IOException {
     List<Result> results =
         process(
                 """
+                [ "$*" = "--cases --replicas 2" ] || exit 2
                 while read -r line; do
                   start=${line%\\}}
                   for measured in graph calls; do
@@ -49,7 +50,8 @@ class TorchProcessTest {
     assertThat(results).extracting(Result::problem).containsExactlyElementsOf(problems);
     assertThat(results)
         .allMatch(result -> result.impl().equals("torch_syncbn") && result.pass() == Pass.FORWARD)
-        .allMatch(result -> result.times().median() == 8 && result.copies() == 2);
+        .allMatch(result -> result.times().median() == 8 && result.copies() == 2)
+        .allMatch(result -> result.replicas() == 2);
     assertThat(results.get(0).times().ratio(Times.of(new double[] {3, 4, 5}, 0))).isEqualTo(2);
   }
 
@@ -63,10 +65,10 @@ class TorchProcessTest {
   @Test
   void pythonThatIsNotThere_isTheReason() throws IOException {
     Path script = Files.writeString(folder.resolve("script"), "");
-    assertThat(new TorchProcess("/absent/python", script).absence())
-        .startsWith("/absent/python has no torch that sees a GPU: ")
+    assertThat(new TorchProcess(2, "/absent/python", script).absence())
+        .startsWith("/absent/python has no torch that sees 2 GPU(s): ")
         .contains("No such file");
-    assertThat(new TorchProcess("python3", folder.resolve("absent")).absence())
+    assertThat(new TorchProcess(2, "python3", folder.resolve("absent")).absence())
         .isEqualTo("there is no " + folder.resolve("absent"));
   }
 }
