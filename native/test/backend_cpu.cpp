@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "cpu/lanes.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -12,9 +13,9 @@
 namespace backend {
 
 const char *const kName = "cpu";
-// At most kMaxAdditions (24) one after the other and 2 levels of a tree, or fewer and 3 levels (lanes.h), one
-// subtraction, one product.
-const int kRoundings = 28;
+// At most kMaxAdditions one after the other and 2 levels of a tree, or fewer and 3 levels (lanes.h), one subtraction,
+// one product.
+const int kRoundings = static_cast<int>(syncbn::cpu::kMaxAdditions) + 2 + 1 + 1;
 const int64_t kMaxElements = 40000;
 const int kSweepStride = 1;
 

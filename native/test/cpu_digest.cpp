@@ -43,6 +43,15 @@ Work::Work()
       steps_.push_back(std::make_unique<Step>(config_of(shape, dtype, options)));
       options = !options;
     }
+    // A ReLU that backward computes again, and one behind a residual: of all elements.
+    for (const auto &shape : {std::array<int64_t, 3>{300, 5, 1}, {3, 64, 49}}) {
+      Config config = config_of(shape, dtype, false);
+      config.layer.relu = config.layer.relu_again = true;
+      steps_.push_back(std::make_unique<Step>(config));
+      config.layer.relu_again = false;
+      config.residual = true;
+      steps_.push_back(std::make_unique<Step>(config));
+    }
   }
   // What the instruction that stores bfloat16 does not do: a NaN, and gradients that are denormal.
   Config config = config_of({30, 64, 49}, SYNCBN_BFLOAT16, false);
