@@ -186,6 +186,7 @@ class Case:
             return parameter.detach()[self.channels].double().view(1, -1, 1, 1)
 
         over = (0, 2, 3)
+
         def mean(values):
             return self.ranks.total(values.sum(over, keepdim=True)) / count
 
@@ -366,6 +367,11 @@ def main():
               file=sys.stderr)
         sys.exit(2)
     heads = list(given_cases() if options.cases else resnet50(options))
+    fewest = min((head["shape"][0] for head in heads), default=1)
+    if not 1 <= options.replicas <= fewest:
+        print(f"torch_syncbn: --replicas is {options.replicas}, allowed is 1 to {fewest}, the images of a batch",
+              file=sys.stderr)
+        sys.exit(2)
     with tempfile.TemporaryDirectory() as folder:
         arguments = (options, heads, os.path.join(folder, "store"))
         if options.replicas == 1:
