@@ -2,7 +2,10 @@ package io.github.syncbn4j.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.nio.file.Path;
 import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -17,5 +20,14 @@ class RequiredGpusTest {
         .startsWith("syncbn: --replicas is 9, but this process sees 8 GPU(s)")
         .hasLineCount(1);
     assertThat(run.status()).isEqualTo(2);
+  }
+
+  @Test
+  void refusedBench_leavesNoFile(@TempDir Path folder) {
+    Path json = folder.resolve("out.json");
+    String file = json.toString();
+    CommandRun run = CommandRun.of("bench", "--device", "gpu", "--replicas", "9", "--json", file);
+    assertThat(run.status()).isEqualTo(2);
+    assertThat(json).doesNotExist();
   }
 }

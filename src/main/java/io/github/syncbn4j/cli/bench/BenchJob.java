@@ -69,16 +69,14 @@ public class BenchJob {
   private boolean right = true;
 
   /**
-   * @throws IOException if what the options name cannot be written
    * @throws IllegalArgumentException for more replicas than images
    */
-  public BenchJob(Options options, PrintWriter out) throws IOException {
+  public BenchJob(Options options, PrintWriter out) {
     this(options, problems(options), () -> place(options), out);
   }
 
   /** For tests: of other problems, on a machine that may look otherwise. */
-  BenchJob(Options options, List<Problem> problems, Supplier<Place> places, PrintWriter out)
-      throws IOException {
+  BenchJob(Options options, List<Problem> problems, Supplier<Place> places, PrintWriter out) {
     this.options = options;
     this.problems = problems;
     this.places = places;
@@ -90,7 +88,6 @@ public class BenchJob {
                 .formatted(options.replicas(), problem.images()));
       }
     }
-    requireWritable();
   }
 
   private static List<Problem> problems(Options options) {
@@ -122,8 +119,10 @@ public class BenchJob {
    * Measures, prints and writes.
    *
    * @return whether every result was right, and there are any
+   * @throws IOException if what the options name cannot be written; before anything is measured
    */
   public boolean run() throws IOException {
+    requireWritable();
     int passes = SWEEPS * problems.stream().mapToInt(problem -> problem.passes().size()).sum();
     try (Place place = places.get();
         Progress progress = Progress.of("bench", "passes", passes)) {
