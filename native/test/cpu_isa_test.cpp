@@ -2,13 +2,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <string>
-#include <vector>
 
 #include "check.h"
 #include "cpu_digest.h"
-#include "syncbn.h"
 
 namespace test {
 namespace {
@@ -26,40 +23,6 @@ std::string run_self(const std::string &assignment, const char *argument) {
 }
 
 }  // namespace
-
-// x * gamma + beta, in which half the products are half-way between two floats, and beta, far below a double's last
-// place, says where to; and those that are denormal.
-TEST(products_and_sums_are_rounded_once) {
-  std::vector<float> x, y;
-  for (int i = 0; i < 4096; i += 5) x.push_back(1 + std::ldexp(static_cast<float>(i), -12));
-  for (size_t i = x.size(); i-- > 0;) x.push_back(std::ldexp(-x[i], -80));
-  for (const float special : {0.0f, INFINITY, -INFINITY, NAN}) x.push_back(special);
-  y.resize(x.size());
-  const float zero = 0;
-  const float one = 1;
-  for (const float gamma : {1 + 0x1p-12f, 1 + 0x777p-12f, -1 - 0x321p-12f, 0x1.246p-60f, 0x1.357p60f}) {
-    for (const float beta : {0.0f, 0x1p-60f, -0x1p-60f, -1.0f, 0x1p-149f, -0x1p-140f, 0x1p100f}) {
-      syncbn_normalize_args args = {};
-      args.struct_size = sizeof args;
-      args.dtype = SYNCBN_FLOAT32;
-      args.outer = static_cast<int64_t>(x.size());
-      args.channels = args.inner = args.world_size = 1;
-      args.x = reinterpret_cast<syncbn_address>(x.data());
-      args.y = reinterpret_cast<syncbn_address>(y.data());
-      args.gamma = reinterpret_cast<syncbn_address>(&gamma);
-      args.beta = reinterpret_cast<syncbn_address>(&beta);
-      args.moving_mean = reinterpret_cast<syncbn_address>(&zero);
-      args.moving_variance = reinterpret_cast<syncbn_address>(&one);
-      CHECK(syncbn_cpu_normalize(&args) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
-      for (size_t i = 0; i < x.size(); ++i) {
-        const float want = std::fmaf(x[i], gamma, beta);
-        CHECK(y[i] == want || (std::isnan(y[i]) && std::isnan(want)), "%a * %a + %a is %a, want %a",
-              static_cast<double>(x[i]), static_cast<double>(gamma), static_cast<double>(beta),
-              static_cast<double>(y[i]), static_cast<double>(want));
-      }
-    }
-  }
-}
 
 // The child of the next test.
 TEST(print_digest) { printf("digest %016llx\n", static_cast<unsigned long long>(Work().digest(0))); }

@@ -1,4 +1,5 @@
-// How the CPU library cuts a tensor: every element once, in its channel, at any size. And its 16-bit conversions.
+// How the CPU library cuts a tensor: every element once, in its channel, at any size. And its 16-bit conversions and
+// its rounding.
 #include <string.h>
 
 #include <algorithm>
@@ -246,27 +247,34 @@ TEST(conversions_of_16_bits) {
   check_rounding<Bfloat16>(0x7f80);
 }
 
-// The loops convert as element.h does, on this processor.
+// y = x * gamma + beta by the library, on this processor.
+template <typename T>
+void multiply_and_add(int32_t dtype, const std::vector<T> &x, float gamma, float beta, std::vector<T> &y) {
+  const float mean = 0;
+  const float variance = 1;
+  syncbn_normalize_args args = {};
+  args.struct_size = sizeof args;
+  args.dtype = dtype;
+  args.outer = static_cast<int64_t>(x.size());
+  args.channels = args.inner = args.world_size = 1;
+  args.x = reinterpret_cast<syncbn_address>(x.data());
+  args.y = reinterpret_cast<syncbn_address>(y.data());
+  args.gamma = reinterpret_cast<syncbn_address>(&gamma);
+  args.beta = reinterpret_cast<syncbn_address>(&beta);
+  args.moving_mean = reinterpret_cast<syncbn_address>(&mean);
+  args.moving_variance = reinterpret_cast<syncbn_address>(&variance);
+  CHECK(syncbn_cpu_normalize(&args) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
+}
+
+// The loops convert as element.h does.
 template <typename T>
 void check_library(int32_t dtype) {
   std::vector<T> x(0x10000), y(0x10000);
   for (size_t i = 0; i < x.size(); ++i) x[i].bits = static_cast<uint16_t>(i);
-  const float zero = 0;
-  const float one = 1;
   for (const float gamma : {1.0f, 0.3333333f, -3e-5f, 1e-38f, 7e4f, 65519.99f, 2e38f}) {
-    syncbn_normalize_args args = {};
-    args.struct_size = sizeof args;
-    args.dtype = dtype;
-    args.outer = 0x10000;
-    args.channels = args.inner = args.world_size = 1;
-    args.x = reinterpret_cast<syncbn_address>(x.data());
-    args.y = reinterpret_cast<syncbn_address>(y.data());
-    args.gamma = reinterpret_cast<syncbn_address>(&gamma);
-    args.moving_mean = reinterpret_cast<syncbn_address>(&zero);
-    args.moving_variance = reinterpret_cast<syncbn_address>(&one);
-    CHECK(syncbn_cpu_normalize(&args) == SYNCBN_OK, "%s", syncbn_cpu_last_error());
+    multiply_and_add(dtype, x, gamma, 0, y);
     for (size_t i = 0; i < x.size(); ++i) {
-      const T want = element<T>(multiply_add(value(x[i]) - zero, gamma, zero));
+      const T want = element<T>(multiply_add(value(x[i]), gamma, 0.0f));
       CHECK(y[i].bits == want.bits, "%04zx times %g is %04x, want %04x", i, static_cast<double>(gamma), y[i].bits,
             want.bits);
     }
@@ -276,6 +284,27 @@ void check_library(int32_t dtype) {
 TEST(loops_convert_like_single_elements) {
   check_library<Half>(SYNCBN_FLOAT16);
   check_library<Bfloat16>(SYNCBN_BFLOAT16);
+}
+
+// Half the products are half-way between two floats, and beta, far below a double's last place, says where to; others
+// are denormal. With every instruction set: cpu_isa_test.cpp.
+TEST(products_and_sums_are_rounded_once) {
+  std::vector<float> x, y;
+  for (int i = 0; i < 4096; i += 5) x.push_back(1 + std::ldexp(static_cast<float>(i), -12));
+  for (size_t i = x.size(); i-- > 0;) x.push_back(std::ldexp(-x[i], -80));
+  for (const float special : {0.0f, INFINITY, -INFINITY, NAN}) x.push_back(special);
+  y.resize(x.size());
+  for (const float gamma : {1 + 0x1p-12f, 1 + 0x777p-12f, -1 - 0x321p-12f, 0x1.246p-60f, 0x1.357p60f}) {
+    for (const float beta : {0.0f, 0x1p-60f, -0x1p-60f, -1.0f, 0x1p-149f, -0x1p-140f, 0x1p100f}) {
+      multiply_and_add(SYNCBN_FLOAT32, x, gamma, beta, y);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float want = std::fmaf(x[i], gamma, beta);
+        CHECK(y[i] == want || (std::isnan(y[i]) && std::isnan(want)), "%a * %a + %a is %a, want %a",
+              static_cast<double>(x[i]), static_cast<double>(gamma), static_cast<double>(beta),
+              static_cast<double>(y[i]), static_cast<double>(want));
+      }
+    }
+  }
 }
 
 }  // namespace test
