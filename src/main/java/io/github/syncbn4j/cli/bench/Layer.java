@@ -142,14 +142,13 @@ final class Layer implements Contender {
     List<List<DeviceTensor>> sets = new ArrayList<>();
     for (int set = 0; set < operands.sets; set++) {
       List<DeviceTensor> ofReplicas = new ArrayList<>();
-      long first = 0;
       for (Replica replica : group.replicas()) {
-        long end = (long) problem.images() * (replica.rank() + 1) / group.size();
+        int first = problem.firstImage(replica.rank(), group.size());
+        int end = problem.firstImage(replica.rank() + 1, group.size());
         int part = replica.rank() * parts / group.size();
         long before = (first - operands.firstImage(part)) * operands.imageBytes();
         long at = addresses.of(part, set) + before;
         ofReplicas.add(replica.wrap(at, problem.dtype(), problem.shape(end - first)));
-        first = end;
       }
       sets.add(ofReplicas);
     }

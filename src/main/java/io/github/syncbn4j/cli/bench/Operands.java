@@ -177,7 +177,7 @@ final class Operands implements AutoCloseable {
 
   /** Of the images of a part, and of all that come after. */
   int firstImage(int part) {
-    return Math.toIntExact((long) problem.images() * part / place.parts());
+    return problem.firstImage(part, place.parts());
   }
 
   /** Of a part's share of a tensor. */

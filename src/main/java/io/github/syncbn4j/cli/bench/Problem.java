@@ -65,6 +65,11 @@ record Problem(
     return spatial.stream().reduce(1, Math::multiplyExact);
   }
 
+  /** Of the images of one of these shares, and of all that come after. */
+  int firstImage(int share, int shares) {
+    return Math.toIntExact((long) images * share / shares);
+  }
+
   long elements() {
     return (long) images * channels * area();
   }
